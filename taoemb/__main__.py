@@ -1,0 +1,5 @@
+"""`python -m taoemb`."""
+
+from taoemb.cli.main import main
+
+main()

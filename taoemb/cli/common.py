@@ -1,0 +1,58 @@
+"""What every command shares: its options, how settings are loaded, how results are printed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from taoemb.config import Config
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting (repeatable).", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
+
+
+def settings(config: Path | None, overrides: Sequence[str] | None) -> "Config":
+    """The settings of a command: defaults ← `--config FILE` ← `--set key=value`."""
+    from taoemb.config import load_config
+
+    return load_config(config, overrides or ())
+
+
+def emit(result: Mapping[str, Any], as_json: bool, *, title: str = "", table: "Table | None" = None) -> None:
+    """Print a command's result: one JSON object, or a short table for people.
+
+    Without `table` the result's own keys and values are the rows.
+    """
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False, default=str))
+        return
+    columns, rows = table if table is not None else (("", ""), [(k, v) for k, v in result.items()])
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    drawn = RichTable(title=title or None, show_header=any(columns), title_justify="left")
+    for name in columns:
+        drawn.add_column(name, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_cell(value) for value in row))
+    Console().print(drawn)
+
+
+Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)

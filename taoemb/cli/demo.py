@@ -1,0 +1,5 @@
+"""`taoemb demo`."""
+
+
+def demo() -> None:
+    """Not built yet."""

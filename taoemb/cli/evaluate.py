@@ -1,0 +1,5 @@
+"""`taoemb evaluate`."""
+
+
+def evaluate() -> None:
+    """Not built yet."""

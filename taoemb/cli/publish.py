@@ -1,0 +1,5 @@
+"""`taoemb publish`."""
+
+
+def publish() -> None:
+    """Not built yet."""

@@ -1,0 +1,5 @@
+"""`taoemb search`."""
+
+
+def search() -> None:
+    """Not built yet."""

@@ -1,0 +1,5 @@
+"""`taoemb train …`."""
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="")

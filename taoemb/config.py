@@ -1,0 +1,361 @@
+"""One typed tree of settings: defaults ← a YAML file ← `--set key=value`.
+
+Every setting of the project stands here with its unit and its reason. Nothing else in the library reads the
+environment: what a launcher passes through it (rank, world size) is read by :func:`distributed_env`.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from taoemb.errors import InputError
+
+Precision = Literal["fp32", "bf16-autocast", "bf16"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitConfig(_Section):
+    """How queries are divided (near-duplicates stay on one side)."""
+
+    valid: float = Field(0.1, ge=0, lt=1, description="Share of queries for choices made during development.")
+    test: float = Field(0.2, ge=0, lt=1, description="Share of queries for the final numbers.")
+    seed: int = 0
+
+
+class QueryGenerationConfig(_Section):
+    """Training queries made from a catalogue's own structure, for shops without a query log."""
+
+    count: int = Field(6000, ge=1, description="Queries to generate.")
+    graded_per_query: int = Field(12, ge=1, description="Rule-graded items kept per query (they train a judge).")
+    max_positives: int = Field(8, ge=1, description="Grade-4 items kept as pairs per query.")
+    seed: int = 0
+
+
+class LoraConfig(_Section):
+    """Low-rank adapters (peft) instead of full fine-tuning."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class EncoderConfig(_Section):
+    """The text encoder a run starts from (a release, a Hugging Face folder or hub id)."""
+
+    model: str = Field("all-MiniLM-L6-v2", description="Release folder, model folder, hub id, or the packaged default.")
+    pooling: Literal["auto", "mean", "cls", "last"] = Field("auto", description="`auto` reads the model's own choice.")
+    query_template: str = Field("{text}", description="Text put around a query, e.g. an instruction.")
+    item_template: str = Field(
+        "{title}", description="Item fields as text; a [bracketed part] vanishes when a field in it is missing."
+    )
+    max_query_tokens: int = Field(64, ge=4)
+    max_item_tokens: int = Field(128, ge=4)
+    dimension: int | None = Field(None, ge=8, description="Cut vectors to this many dimensions (Matryoshka).")
+    matryoshka: tuple[int, ...] = Field((), description="Also train these shorter dimensions (SFT).")
+    lora: LoraConfig | None = None
+    tokens_per_batch: int = Field(8192, ge=64, description="Padded tokens in one forward pass when embedding in bulk.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of bulk embedding.")
+    attention: str | None = Field(None, description="transformers' attn_implementation, e.g. sdpa, flash_attention_2.")
+    trust_remote_code: bool = False
+
+
+class JudgeConfig(_Section):
+    """A judge endpoint and how it is called."""
+
+    url: str | None = Field(None, description="Base URL of the OpenAI routes, e.g. http://judge/openai/v1.")
+    model: str = Field("judge", description="Model name in requests.")
+    release: str | None = Field(
+        None, description="Digest that names the judge in the cache; default: what /models says."
+    )
+    api_key_file: Path | None = Field(None, description="File that holds the bearer token (a mounted Secret).")
+    rubric: str = Field("v1", description="Name of a packaged rubric, or a path to a rubric file.")
+    item_tokens: int = Field(256, ge=16, description="Budget for the item's text (about 4 characters a token).")
+    concurrency: int = Field(32, ge=1, description="Requests in flight at once.")
+    batch_size: int = Field(
+        1, ge=1, description="Pairs in a request; above 1 needs a server with …/chat/completions/batch."
+    )
+    timeout_s: float = Field(30.0, gt=0, description="One request.")
+    wait_s: float = Field(300.0, ge=0, description="How long to keep trying while the judge is away.")
+    max_unanswered: float = Field(0.1, ge=0, le=1, description="Share of unanswered pairs in a step that stops a run.")
+    cache: Path | None = Field(None, description="SQLite file of earlier judgments, shared by all who judge.")
+
+
+class JudgeTrainConfig(_Section):
+    """A cross-encoder judge trained from graded pairs."""
+
+    model: str = "all-MiniLM-L6-v2"
+    epochs: float = Field(2.0, gt=0)
+    max_pairs: int = Field(60_000, ge=1, description="Graded pairs used at most (evenly over queries).")
+    batch_size: int = Field(64, ge=1)
+    lr: float = Field(5e-5, gt=0)
+    warmup: float = Field(0.1, ge=0, le=1)
+    max_tokens: int = Field(192, ge=16)
+    seed: int = 0
+
+
+class RewardConfig(_Section):
+    """r = f_rel + g_quality + h_excl (paper section 4) and how the parts combine."""
+
+    combine: Literal["gated", "sum"] = Field(
+        "gated", description="`gated`: quality and exclusivity of relevant items only."
+    )
+    gate: float = Field(0.6, ge=0, le=1, description="Relevance from which an item counts as relevant.")
+    relevance: float = Field(1.0, ge=0, description="Weight.")
+    quality: float = Field(0.1, ge=0, description="Weight.")
+    exclusivity: float = Field(0.1, ge=0, description="Weight.")
+    exclusivity_measure: Literal["bm25", "overlap"] = Field(
+        "bm25", description="`bm25`: not among the BM25 route's top; `overlap`: share of query terms not in the title."
+    )
+    bm25_top: int = Field(100, ge=1, description="Depth of the BM25 route.")
+
+
+class OptimConfig(_Section):
+    """AdamW with warm-up and a schedule."""
+
+    lr: float = Field(3e-5, gt=0)
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps.")
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    grad_clip: float = Field(1.0, ge=0, description="Global norm; 0 turns clipping off.")
+
+
+class SFTConfig(_Section):
+    """Supervised fine-tuning: InfoNCE over in-batch and global random negatives (paper section 2)."""
+
+    steps: int = Field(160, ge=1)
+    queries: int = Field(64, ge=1, description="Queries a step, over all ranks.")
+    random_negatives: int = Field(64, ge=0, description="Items drawn from the whole catalogue a step, over all ranks.")
+    tau: float = Field(0.05, gt=0, description="Softmax temperature.")
+    optim: OptimConfig = OptimConfig()
+
+
+class HardNegativesConfig(SFTConfig):
+    """Baseline: SFT with negatives mined offline by the starting encoder."""
+
+    negatives: int = Field(4, ge=1, description="Mined negatives a query.")
+    depth: int = Field(64, ge=1, description="Top-K from which negatives are mined.")
+    max_score_ratio: float = Field(
+        0.97, gt=0, description="Skip items that score above this share of the positive's score."
+    )
+    optim: OptimConfig = OptimConfig(lr=2e-5)
+
+
+class GRPOConfig(_Section):
+    """Retrieval-GRPO (paper section 3); defaults are measured on real items, see docs/decisions.md."""
+
+    towers: Literal["query", "both"] = Field("query", description="`query`: items frozen; `both`: the paper.")
+    pool: Literal["catalogue", "batch"] = Field("catalogue", description="Where Top-K is taken from.")
+    batch_items: int = Field(128, ge=2, description="Random items beside the positives when the pool is the batch.")
+    steps: int = Field(400, ge=1)
+    queries: int = Field(64, ge=1, description="Queries a step, over all ranks.")
+    k: int = Field(32, ge=2, description="Group size K.")
+    tau: float = Field(0.05, gt=0, description="Policy temperature: pi = softmax(s / tau) over the group.")
+    clip: float = Field(0.2, gt=0, description="PPO clip range epsilon.")
+    kl: float = Field(0.02, ge=0, description="Weight of KL(pi || pi_ref) on the group.")
+    anchor: float = Field(0.1, ge=0, description="Weight of the InfoNCE anchor on known pairs.")
+    max_advantage: float = Field(2.0, gt=0, description="Advantages are clamped to ± this.")
+    min_std: float = Field(1e-4, ge=0, description="Groups whose reward std is below are masked out.")
+    staleness: int = Field(
+        1, ge=0, description="Steps that judging may lag behind the policy; 0 is strictly on-policy."
+    )
+    updates: int = Field(1, ge=1, description="Optimiser updates on each batch of groups.")
+    refresh: int = Field(50, ge=1, description="Steps between two embeddings of the whole catalogue (towers: both).")
+    heldout_every: int = Field(0, ge=0, description="Steps between checks by the held-out judge; 0 turns them off.")
+    heldout_queries: int = Field(64, ge=1)
+    optim: OptimConfig = OptimConfig(lr=1e-4)
+
+
+class LiveInfoNCEConfig(_Section):
+    """Control: InfoNCE whose negatives are the model's own live Top-K; no judge, no reward."""
+
+    towers: Literal["query", "both"] = "query"
+    steps: int = Field(400, ge=1)
+    queries: int = Field(64, ge=1)
+    k: int = Field(32, ge=2)
+    tau: float = Field(0.05, gt=0)
+    refresh: int = Field(50, ge=1)
+    optim: OptimConfig = OptimConfig(lr=1e-4)
+
+
+class EngineConfig(_Section):
+    """DeepSpeed and the run's bookkeeping, the same for every objective."""
+
+    seed: int = 0
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    precision: Precision = "fp32"
+    offload: Literal["none", "optimizer", "optimizer+parameters"] = "none"
+    gradient_accumulation: int = Field(1, ge=1, description="Backward passes a step; divides each rank's queries.")
+    gradient_checkpointing: bool = False
+    length_buckets: int = Field(2, ge=1, description="Length-sorted forward passes a micro-batch is cut into.")
+    checkpoint_every: int = Field(100, ge=1, description="Steps.")
+    keep_checkpoints: int = Field(2, ge=1)
+    log_every: int = Field(1, ge=1, description="Steps between metric records.")
+    trackers: tuple[Literal["tensorboard", "mlflow"], ...] = ("tensorboard",)
+    mlflow_uri: str | None = None
+    collapse_cosine: float = Field(
+        0.9, gt=0, le=1, description="Alarm when the mean pairwise cosine of items or queries passes this."
+    )
+    deepspeed: dict[str, Any] = Field(
+        default_factory=dict, description="Merged over the DeepSpeed config made from the above."
+    )
+
+
+class MilvusConfig(_Section):
+    """The vector store."""
+
+    uri: str = Field("milvus.db", description="A Milvus Lite file, or http(s)://host:19530.")
+    token_file: Path | None = Field(None, description="File that holds the token (a mounted Secret).")
+    alias: str = Field("taoemb", description="The alias that search uses; it moves atomically.")
+    prefix: str = Field("taoemb", description="Collections are named {prefix}_{digest}.")
+    index: Literal["HNSW", "FLAT", "IVF_FLAT"] = "HNSW"
+    hnsw_m: int = Field(16, ge=4)
+    hnsw_ef_construction: int = Field(200, ge=8)
+    search_ef: int = Field(128, ge=1)
+    batch: int = Field(1000, ge=1, description="Rows in one upsert.")
+    spot_queries: int = Field(50, ge=1, description="Exact searches compared before the alias moves.")
+    min_recall: float = Field(
+        0.95, ge=0, le=1, description="Spot recall@10 against exact search below which publishing fails."
+    )
+
+
+class EvaluationConfig(_Section):
+    """Offline metrics and the gate."""
+
+    hitrate: tuple[int, ...] = (10, 100, 1000)
+    recall: tuple[int, ...] = (10, 100)
+    ndcg: tuple[int, ...] = (10,)
+    goodrate: tuple[int, ...] = (10, 100)
+    good_grade: int = Field(3, ge=1, le=4, description="Grades from this on are good.")
+    relevant_grade: int = Field(
+        4, ge=1, le=4, description="Grades from this on are ground truth for Hitrate and Recall."
+    )
+    bootstrap: int = Field(1000, ge=100, description="Resamples over queries.")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    seed: int = 0
+
+
+class GateConfig(_Section):
+    """What a release must do to be published, against its baseline."""
+
+    metric: str = Field("goodrate@10", description="The metric that must not fall.")
+    margin: float = Field(0.0, ge=0, description="How far the interval's lower end may lie below the baseline.")
+    require_gain: bool = Field(False, description="The interval must lie above the baseline.")
+    guard_margin: float = Field(
+        0.05, ge=0, description="How far any slice may fall (interval's upper end below minus this)."
+    )
+    min_queries: int = Field(20, ge=1, description="Slices with fewer queries are not judged.")
+
+
+class Config(_Section):
+    """The whole tree."""
+
+    split: SplitConfig = SplitConfig()
+    queries: QueryGenerationConfig = QueryGenerationConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    judge: JudgeConfig = JudgeConfig()
+    heldout_judge: JudgeConfig | None = Field(
+        None, description="A different judge: grades releases, never gives reward."
+    )
+    judge_train: JudgeTrainConfig = JudgeTrainConfig()
+    rewards: RewardConfig = RewardConfig()
+    sft: SFTConfig = SFTConfig()
+    hard_negatives: HardNegativesConfig = HardNegativesConfig()
+    live_infonce: LiveInfoNCEConfig = LiveInfoNCEConfig()
+    grpo: GRPOConfig = GRPOConfig()
+    engine: EngineConfig = EngineConfig()
+    milvus: MilvusConfig = MilvusConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig = GateConfig()
+
+
+def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read settings from `file` (YAML), then apply `overrides` ("grpo.k=16"; values are YAML).
+
+    Raises InputError with the file or override, the key and what is wrong.
+    """
+    tree: dict[str, Any] = {}
+    if file is not None:
+        tree = _read_yaml(file)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {override!r}: expected key=value, e.g. --set grpo.k=16")
+        try:
+            _assign(tree, key.strip().split("."), yaml.safe_load(text))
+        except yaml.YAMLError:
+            raise InputError(f"--set {key}: {text!r} is not a YAML value") from None
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        source = str(file) if file is not None and not overrides else "settings"
+        raise InputError(f"{source}: {where}: {_explain(first, where)}") from None
+
+
+def _explain(error: Mapping[str, Any], where: str) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"no such setting; see docs/configuration.md for the names near {where.split('.')[0]!r}"
+    return f"{error['msg'].lower()} (got {error['input']!r})"
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {file}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {file}: not YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise InputError(f"--config {file}: expected a mapping of settings, found a {type(tree).__name__}")
+    return tree
+
+
+def _assign(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for depth, part in enumerate(path[:-1]):
+        inner = tree.setdefault(part, {})
+        if inner is None:
+            inner = tree[part] = {}
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {'.'.join(path)}: {'.'.join(path[: depth + 1])} is not a section")
+        tree = inner
+    tree[path[-1]] = value
+
+
+def dump_config(config: Config) -> str:
+    """The whole tree as YAML; `load_config` reads it back to an equal tree."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+@dataclass(frozen=True)
+class DistributedEnv:
+    """Where this process stands among the ranks of a job."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+
+
+def distributed_env() -> DistributedEnv:
+    """What torchrun, the DeepSpeed launcher or a TrainJob (torch or OpenMPI) says in the environment; else one rank."""
+
+    def read(*names: str, default: int) -> int:
+        return next((int(os.environ[name]) for name in names if name in os.environ), default)
+
+    return DistributedEnv(
+        rank=read("RANK", "OMPI_COMM_WORLD_RANK", default=0),
+        world_size=read("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", default=1),
+        local_rank=read("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", default=0),
+    )
