@@ -3,7 +3,6 @@
 import sys
 from types import TracebackType
 
-import click
 import typer
 
 from taoemb import __version__
@@ -34,6 +33,10 @@ for verb, command in {
     app.command(verb)(command)
 
 
+# typer carries a click of its own; the base of all its usage errors is public only through this class.
+_UsageFailure = typer.BadParameter.__mro__[2]
+
+
 def _version(value: bool) -> None:
     if value:
         print(__version__)
@@ -58,14 +61,12 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in args
     if debug:
         args.remove("--debug")
-    else:
-        sys.excepthook = _one_line
     try:
         code = app(args, standalone_mode=False)
-    except click.ClickException as error:
+    except _UsageFailure as error:
         print(f"taoemb: {error.format_message()}; see --help", file=sys.stderr)
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         print("taoemb: interrupted", file=sys.stderr)
         code = 130
     except TaoembError as error:
@@ -73,6 +74,8 @@ def main(argv: list[str] | None = None) -> None:
             raise
         print(f"taoemb: {' '.join(str(error).split())}", file=sys.stderr)
         code = error.exit_code
+    finally:
+        sys.excepthook = sys.__excepthook__ if debug else _one_line  # typer has set its own
     sys.exit(code or 0)
 
 
