@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         code = app(args, standalone_mode=False)
     except _UsageFailure as error:
-        print(f"taoemb: {error.format_message()}; see --help", file=sys.stderr)
+        message = error.format_message()  # a bare noun gives its whole help
+        print(message if message.startswith("Usage:") else f"taoemb: {message}; see --help", file=sys.stderr)
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         print("taoemb: interrupted", file=sys.stderr)
