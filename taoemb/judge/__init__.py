@@ -1,0 +1,1 @@
+"""Whatever grades (query, item): prompt, client, cache, server, and a judge trained from graded pairs."""

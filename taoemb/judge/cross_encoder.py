@@ -1,0 +1,186 @@
+"""A small judge that reads query and item together: where no LLM can run, this grades.
+
+A transformer encodes the pair (query, item text); a head on its pooled output gives the probabilities of the grades 1 to 4.
+The folder on disk holds the transformer's config, one safetensors file, the tokenizer, and judge.json with the digest.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+
+from taoemb.errors import InputError
+
+GRADES = (1, 2, 3, 4)
+KIND = "cross-encoder"
+TOKENS_PER_BATCH = 8192
+WEIGHTS = "model.safetensors"
+
+Head = Literal["softmax", "ordinal"]
+
+
+@dataclass(frozen=True)
+class CrossEncoderSpec:
+    """What decides a score beside the weights and the tokenizer; part of the digest."""
+
+    head: Head = "softmax"
+    max_tokens: int = 192
+    item_tokens: int = 256
+
+
+class CrossEncoder(nn.Module):
+    """Transformer and grade head; mean pooling over the real tokens."""
+
+    def __init__(self, config: PretrainedConfig, head: Head, backbone: nn.Module | None = None) -> None:
+        super().__init__()
+        self.backbone = AutoModel.from_config(config) if backbone is None else backbone
+        self.kind = head
+        self.dropout = nn.Dropout(0.1)
+        self.head = nn.Linear(config.hidden_size, 4 if head == "softmax" else 1)
+        if head == "ordinal":  # P(grade > k) = sigmoid(s - cut_k); cuts rise by softplus steps
+            self.first_cut = nn.Parameter(torch.tensor(-1.0))
+            self.steps = nn.Parameter(torch.full((2,), 0.5))
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Log-probabilities (P, 4) of the grades 1 to 4, float32."""
+        hidden_PTD = self.backbone(**inputs).last_hidden_state.float()
+        mask_PT1 = inputs["attention_mask"].unsqueeze(-1).float()
+        pooled_PD = (hidden_PTD * mask_PT1).sum(1) / mask_PT1.sum(1)
+        logits = self.head(self.dropout(pooled_PD)).float()
+        return logits.log_softmax(-1) if self.kind == "softmax" else self._ordinal(logits)
+
+    def _ordinal(self, score_P1: Tensor) -> Tensor:
+        rises = nn.functional.softplus(self.steps).cumsum(0)
+        cuts_3 = torch.cat([self.first_cut.reshape(1), self.first_cut + rises])
+        above_P3 = torch.sigmoid(score_P1 - cuts_3)  # P(grade > 1), P(grade > 2), P(grade > 3)
+        ones = torch.ones_like(score_P1)
+        steps_P5 = torch.cat([ones, above_P3, torch.zeros_like(score_P1)], dim=-1)
+        return (steps_P5[:, :-1] - steps_P5[:, 1:]).clamp_min(1e-7).log()
+
+
+class CrossEncoderJudge:
+    """A trained judge: `score` grades pairs. Made by :meth:`load` or by training."""
+
+    def __init__(
+        self,
+        model: CrossEncoder,
+        tokenizer: PreTrainedTokenizerBase,
+        spec: CrossEncoderSpec,
+        manifest: Mapping[str, Any],
+    ) -> None:
+        self.model, self.tokenizer, self.spec = model.eval(), tokenizer, spec
+        self.manifest = manifest  # judge.json; empty before the judge is saved
+        self.device = next(model.parameters()).device
+
+    @property
+    def digest(self) -> str:
+        """Digest over weights, tokenizer and settings (hex); the judge's name in every cache."""
+        return self.manifest["digest"]
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "cpu") -> "CrossEncoderJudge":
+        """Read a judge folder. Raises InputError when it isn't one, or when a file changed since it was written."""
+        path = Path(path)
+        manifest = read_manifest(path)
+        spec = CrossEncoderSpec(**manifest["spec"])
+        if digest_of(path, spec) != manifest["digest"]:
+            raise InputError(f"{path}: the files do not match the digest in judge.json; train or copy the judge again")
+        try:
+            model = CrossEncoder(AutoConfig.from_pretrained(path), spec.head)
+            model.load_state_dict(load_file(path / WEIGHTS))
+        except (SafetensorError, RuntimeError, OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot load the judge: {' '.join(str(error).split())[:200]}") from None
+        return cls(model.to(device), AutoTokenizer.from_pretrained(path), spec, manifest)
+
+    @torch.inference_mode()
+    def score(self, queries: Sequence[str], item_texts: Sequence[str]) -> np.ndarray:
+        """Probabilities (P, 4) of the grades 1, 2, 3, 4 in that order, float32; rows sum to 1.
+
+        `item_texts` are texts of `judge.prompt.item_text`. A pair's result doesn't depend on what stands beside it
+        (up to the arithmetic of padded batches).
+        """
+        if len(queries) != len(item_texts):
+            raise ValueError(f"{len(queries)} queries for {len(item_texts)} items")
+        probs_P4 = np.empty((len(queries), len(GRADES)), dtype=np.float32)
+        pairs = encode_pairs(self.tokenizer, queries, item_texts, self.spec.max_tokens)
+        for rows in length_batches([len(pair) for pair in pairs["input_ids"]], TOKENS_PER_BATCH):
+            inputs = collate(self.tokenizer, pairs, rows, self.device)
+            probs_P4[rows] = self.model(inputs).exp().float().cpu().numpy()
+        return probs_P4
+
+    def save(self, out: Path, extra: Mapping[str, Any]) -> dict:
+        """Write the folder `out` (it must exist) and return the manifest written as judge.json, `extra` included."""
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        save_file(tensors, out / WEIGHTS)
+        self.model.backbone.config.save_pretrained(out)
+        self.tokenizer.save_pretrained(out)
+        manifest = {"digest": digest_of(out, self.spec), "kind": KIND, "spec": asdict(self.spec), **extra}
+        (out / "judge.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        self.manifest = manifest
+        return manifest
+
+
+def read_manifest(path: Path) -> dict:
+    """judge.json of a judge folder. Raises InputError when the folder is no cross-encoder judge."""
+    file = path / "judge.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{file}: {error.strerror or error}; a judge folder is written by taoemb judge train"
+        ) from None
+    except ValueError:
+        raise InputError(f"{file}: not JSON; train or copy the judge again") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND or not {"digest", "spec"} <= manifest.keys():
+        raise InputError(f"{file}: does not describe a {KIND} judge; train or copy the judge again")
+    return manifest
+
+
+def digest_of(path: Path, spec: CrossEncoderSpec) -> str:
+    """sha256 (hex) over the settings that decide a score and the bytes of weights, config and tokenizer."""
+    files = [WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json"]
+    hashes = {}
+    for name in files:
+        try:
+            with (path / name).open("rb") as handle:
+                hashes[name] = hashlib.file_digest(handle, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{path / name}: {error.strerror or error}; train or copy the judge again") from None
+    identity = {"kind": KIND, "spec": asdict(spec), "files": hashes}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase, queries: Sequence[str], item_texts: Sequence[str], max_tokens: int
+) -> dict[str, list[list[int]]]:
+    """Token ids of the pairs, unpadded, each at most `max_tokens` long (the longer side gives way)."""
+    if not queries:
+        return {"input_ids": []}
+    return dict(tokenizer(list(queries), list(item_texts), truncation="longest_first", max_length=max_tokens))
+
+
+def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[np.ndarray]:
+    """Row numbers in length-sorted groups of at most `tokens` padded tokens (at least one row each)."""
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or lengths[order[end]] * (end + 1 - start) > tokens:
+            yield order[start:end]
+            start = end
+
+
+def collate(
+    tokenizer: PreTrainedTokenizerBase, pairs: Mapping[str, list[list[int]]], rows: Sequence[int], device: torch.device
+) -> dict[str, Tensor]:
+    """Pad the pairs at `rows` to the longest of them: the transformer's inputs."""
+    picked = {name: [values[row] for row in rows] for name, values in pairs.items()}
+    return dict(tokenizer.pad(picked, padding=True, return_tensors="pt").to(device))
