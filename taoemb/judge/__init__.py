@@ -1,1 +1,1 @@
-"""Whatever grades (query, item): prompt, client, cache, server, and a judge trained from graded pairs."""
+"""Grading (query, item) pairs: the prompt, the client with its cache, and the judge server."""
