@@ -359,3 +359,14 @@ def distributed_env() -> DistributedEnv:
         world_size=read("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", default=1),
         local_rank=read("LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", default=0),
     )
+
+
+def prepare_deepspeed_environment(rank: int, world_size: int) -> None:
+    """Tell DeepSpeed what it only reads from the environment: its accelerator, and the ranks of a job of one process."""
+    os.environ.setdefault("LOCAL_RANK", str(rank))
+    os.environ.setdefault("RANK", str(rank))
+    os.environ.setdefault("WORLD_SIZE", str(world_size))
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")

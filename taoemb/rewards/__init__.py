@@ -1,0 +1,1 @@
+"""What training optimises: relevance, quality and exclusivity, and how they combine (paper section 4)."""

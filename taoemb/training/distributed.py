@@ -1,0 +1,112 @@
+"""The ranks of a job: how they meet, and the few collective operations that training needs."""
+
+import datetime
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from taoemb.config import distributed_env
+from taoemb.errors import InputError
+
+TIMEOUT = datetime.timedelta(hours=2)  # a rank may wait this long for another one's judge
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the job's ranks."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this rank writes logs and files."""
+        return self.rank == 0
+
+    def share(self, array: np.ndarray) -> np.ndarray:
+        """This rank's equal, contiguous part of something that all ranks know."""
+        part = len(array) // self.world_size
+        return array[self.rank * part : (self.rank + 1) * part]
+
+
+@contextmanager
+def joined_ranks() -> Iterator[Ranks]:
+    """Join the job's process group (nccl on GPUs, gloo on CPUs) and leave it at the end."""
+    env = distributed_env()
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", env.local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    with tempfile.TemporaryDirectory() as folder:
+        alone = env.world_size == 1
+        dist.init_process_group(
+            "nccl" if cuda else "gloo",
+            init_method=f"file://{Path(folder) / 'store'}" if alone else "env://",
+            rank=env.rank,
+            world_size=env.world_size,
+            timeout=TIMEOUT,
+        )
+        try:
+            yield Ranks(env.rank, env.world_size, device)
+        finally:
+            dist.destroy_process_group()
+
+
+def check_divisible(count: int, parts: int, setting: str) -> None:
+    """Every rank must hold the same number of queries; say which setting to change when it can't."""
+    if count % parts:
+        raise InputError(f"{setting} is {count}: not divisible by ranks × engine.gradient_accumulation = {parts}")
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, local_ND: Tensor) -> Tensor:
+        parts = [torch.empty_like(local_ND) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, local_ND.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient_MD: Tensor) -> Tensor:
+        gradient_MD = gradient_MD.contiguous()
+        dist.all_reduce(gradient_MD)
+        n = len(gradient_MD) // dist.get_world_size()
+        return gradient_MD[dist.get_rank() * n : (dist.get_rank() + 1) * n]
+
+
+def gather_with_gradient(local_ND: Tensor) -> Tensor:
+    """Concatenate every rank's rows; gradients of all ranks' losses flow back to the rank that made each row.
+
+    (N, D) on each rank → (world · N, D). With losses averaged over ranks this is the gradient of the global batch.
+    """
+    return local_ND if dist.get_world_size() == 1 else _GatherWithGradient.apply(local_ND)
+
+
+def gather_rows(local: Tensor) -> Tensor:
+    """Concatenate every rank's rows, without gradient."""
+    if dist.get_world_size() == 1:
+        return local
+    parts = [torch.empty_like(local) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, local.contiguous())
+    return torch.cat(parts)
+
+
+def sum_over_ranks(values: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Add up named numbers over all ranks (one collective)."""
+    if dist.get_world_size() == 1:
+        return dict(values)
+    packed = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    dist.all_reduce(packed)
+    return dict(zip(values, packed.tolist(), strict=True))
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank; all ranks get the same answer."""
+    return sum_over_ranks({"flag": float(flag)}, device)["flag"] > 0
