@@ -1,0 +1,1 @@
+"""Datasets on disk: schemas, readers, checks, import adapters, splits, generated shops and queries."""
