@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from taoemb.errors import InputError
 
 Precision = Literal["fp32", "bf16-autocast", "bf16"]
+CutOff = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
@@ -87,6 +88,22 @@ class JudgeConfig(_Section):
     wait_s: float = Field(300.0, ge=0, description="How long to keep trying while the judge is away.")
     max_unanswered: float = Field(0.1, ge=0, le=1, description="Share of unanswered pairs in a step that stops a run.")
     cache: Path | None = Field(None, description="SQLite file of earlier judgments, shared by all who judge.")
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Merged over every request, e.g. {chat_template_kwargs: {enable_thinking: false}}.",
+    )
+
+
+class JudgeServerConfig(_Section):
+    """`taoemb judge serve`."""
+
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="`auto`: bf16 on a GPU, fp32 on a CPU.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; default: all.")
+    batch_pairs: int = Field(256, ge=1, description="Most pairs in one pass over the queue.")
+    batch_wait_ms: float = Field(2.0, ge=0, description="How long a pair waits for others when the model is idle.")
+    tokens_per_batch: int = Field(16_384, ge=64, description="Padded tokens in one forward pass.")
+    queue_pairs: int = Field(16_384, ge=1, description="Waiting pairs from which requests are answered 429.")
+    max_body_mb: float = Field(32.0, gt=0, description="Larger requests are answered 413.")
 
 
 class JudgeTrainConfig(_Section):
@@ -231,14 +248,18 @@ class MilvusConfig(_Section):
 class EvaluationConfig(_Section):
     """Offline metrics and the gate."""
 
-    hitrate: tuple[int, ...] = (10, 100, 1000)
-    recall: tuple[int, ...] = (10, 100)
-    ndcg: tuple[int, ...] = (10,)
-    goodrate: tuple[int, ...] = (10, 100)
-    good_grade: int = Field(3, ge=1, le=4, description="Grades from this on are good.")
-    relevant_grade: int = Field(
-        4, ge=1, le=4, description="Grades from this on are ground truth for Hitrate and Recall."
-    )
+    hitrate: tuple[CutOff, ...] = (10, 100, 1000)
+    recall: tuple[CutOff, ...] = (10, 100)
+    ndcg: tuple[CutOff, ...] = (10,)
+    goodrate: tuple[CutOff, ...] = (10, 100)
+    mrr: tuple[CutOff, ...] = (10,)
+    good_grade: int = Field(3, ge=1, le=4, description="Grades from this on are good: Goodrate, Recall, MRR, bpref.")
+    relevant_grade: int = Field(4, ge=1, le=4, description="Grades from this on are ground truth for Hitrate.")
+    judge_depth: int = Field(10, ge=1, description="Deepest place that the held-out judge is asked about.")
+    judge_queries: int = Field(500, ge=1, description="Most queries that it is asked about, drawn by seed.")
+    template_slices: bool = Field(False, description="Also report slices named template:… (generated queries).")
+    run_depth: int = Field(100, ge=1, description="Places of each ranking kept in run.parquet.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where encoders run; `auto`: a GPU if any.")
     bootstrap: int = Field(1000, ge=100, description="Resamples over queries.")
     confidence: float = Field(0.95, gt=0.5, lt=1)
     seed: int = 0
@@ -266,6 +287,7 @@ class Config(_Section):
     heldout_judge: JudgeConfig | None = Field(
         None, description="A different judge: grades releases, never gives reward."
     )
+    judge_server: JudgeServerConfig = JudgeServerConfig()
     judge_train: JudgeTrainConfig = JudgeTrainConfig()
     rewards: RewardConfig = RewardConfig()
     sft: SFTConfig = SFTConfig()

@@ -1,0 +1,239 @@
+"""How questions reach the judge: bounded concurrency, batches, retries, the circuit breaker, one request a pair.
+
+Everything here belongs to the event loop of one client.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import stamina
+
+from taoemb.config import JudgeConfig
+from taoemb.errors import TaoembError
+from taoemb.judge.answers import Probs
+from taoemb.judge.breaker import Breaker, JudgeUnavailable, State
+from taoemb.judge.endpoint import Conversation, Endpoint, NoBatchRoute, Refused, Transient
+from taoemb.judge.metrics import JudgeMetrics
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+logging.getLogger("stamina").setLevel(logging.ERROR)  # it would log a line a retry; the breaker says what matters
+
+Answer = asyncio.Future[Probs | None]  # None: unanswered
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Pace of retries and of the circuit breaker; waits in seconds."""
+
+    attempts: int = 5
+    wait_initial: float = 0.2
+    wait_max: float = 10.0
+    wait_jitter: float = 0.5
+    breaker_failures: int = 5
+    breaker_cooldown: tuple[float, float] = (0.5, 10.0)  # first, longest
+
+
+@dataclass(frozen=True)
+class Question:
+    """One distinct pair on its way."""
+
+    key: bytes
+    messages: Conversation
+    answer: Answer
+
+
+class _GaveUp(Exception):
+    """The request's own retries ran out while the judge works."""
+
+
+class Asker:
+    """Sends questions and settles their answers: probabilities, None, or the error that ends the run."""
+
+    def __init__(self, config: JudgeConfig, metrics: JudgeMetrics, policy: RetryPolicy) -> None:
+        self._config, self._metrics, self._policy = config, metrics, policy
+        self._endpoint = Endpoint(config, metrics)
+        self._release = config.release
+        self._slots = asyncio.Semaphore(config.concurrency)
+        self._naming = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warned: set[str] = set()
+        self._breaker = Breaker(
+            self._endpoint.url,
+            config.wait_s,
+            threshold=policy.breaker_failures,
+            cooldown_s=policy.breaker_cooldown,
+            on_state=self._say_state,
+        )
+
+    @property
+    def url(self) -> str:
+        """The judge's base URL."""
+        return self._endpoint.url
+
+    async def release(self) -> str:
+        """The judge's name; asked once, waited for up to `wait_s`."""
+        async with self._naming:
+            while self._release is None:
+                try:
+                    self._release = await self._through_breaker(0, self._endpoint.release)
+                except Transient:
+                    self._breaker.trip()
+            return self._release
+
+    def start(self, pairs: Iterable[tuple[bytes, Conversation]]) -> list[Question]:
+        """Send `pairs` (key, conversation) on their way in batches."""
+        loop = asyncio.get_running_loop()
+        questions = [Question(key, messages, loop.create_future()) for key, messages in pairs]
+        for question in questions:
+            question.answer.add_done_callback(_mark_seen)
+        size = self._config.batch_size
+        for first in range(0, len(questions), size):
+            task = loop.create_task(self._settle(questions[first : first + size]))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return questions
+
+    async def close(self) -> None:
+        """Drop what is under way and close the connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._endpoint.close()
+
+    async def _settle(self, questions: Sequence[Question]) -> None:
+        try:
+            await self._answer(questions)
+        except TaoembError as error:
+            for question in questions:
+                if not question.answer.done():
+                    question.answer.set_exception(error)
+        finally:
+            for question in questions:
+                question.answer.cancel()  # nothing waits for ever; no-op when settled
+
+    async def _answer(self, questions: Sequence[Question]) -> None:
+        if len(questions) > 1 and not self._endpoint.batches:
+            await asyncio.gather(*(self._settle([question]) for question in questions))
+            return
+        try:
+            answers = await self._with_retries([question.messages for question in questions])
+        except NoBatchRoute:
+            self._endpoint.batches = False
+            self._warn_once("batch", f"the judge at {self.url} has no …/chat/completions/batch: one pair a request")
+            await self._answer(questions)
+        except (Refused, _GaveUp) as failure:
+            if len(questions) > 1:  # one bad conversation fails its whole batch: find it
+                half = len(questions) // 2
+                await asyncio.gather(self._settle(questions[:half]), self._settle(questions[half:]))
+                return
+            reason = "refused" if isinstance(failure, Refused) else "retries"
+            self._warn_once(reason, f"the judge at {self.url} left a pair unanswered: {failure}")
+            self._leave_unanswered(questions[0], reason)
+        else:
+            for question, answer in zip(questions, answers, strict=True):
+                if answer is None:
+                    self._leave_unanswered(question, "malformed")
+                else:
+                    question.answer.set_result(answer)
+
+    async def _with_retries(self, conversations: Sequence[Conversation]) -> list[Probs | None]:
+        policy = self._policy
+        ask = partial(self._endpoint.ask, conversations)
+        while True:
+            successes = self._breaker.successes
+            try:
+                async for attempt in stamina.retry_context(
+                    on=_backoff,
+                    attempts=policy.attempts,
+                    timeout=None,
+                    wait_initial=policy.wait_initial,
+                    wait_max=policy.wait_max,
+                    wait_jitter=policy.wait_jitter,
+                ):
+                    with attempt:
+                        return await self._through_breaker(id(conversations), ask)
+            except Transient as failure:
+                if self._breaker.successes > successes or await self._lives_without(failure):
+                    raise _GaveUp(str(failure)) from None
+            self._breaker.trip()  # the judge is away: wait for it
+
+    async def _lives_without(self, failure: Transient) -> bool:
+        """Whether the judge is up although nothing but this failing request has been asked of it lately."""
+        if failure.away or self._breaker.state is not State.CLOSED:
+            return False
+        try:
+            await self._endpoint.release()
+        except Transient:
+            return False
+        except JudgeUnavailable:
+            return True  # it answered, if only that it lists no models
+        return True
+
+    async def _through_breaker(self, who: int, call: Callable[[], Awaitable[T]]) -> T:
+        """Run one request in a free slot when the breaker lets it, and tell the breaker how it went."""
+        async with self._slots:
+            probe = await self._breaker.admit()
+            told = False
+            try:
+                if probe:
+                    await self._check_same_judge()
+                result = await call()
+                told = True
+                self._breaker.success()
+                return result
+            except Transient as failure:
+                told = True
+                self._breaker.failure(who, away=failure.away)
+                raise
+            except (Refused, NoBatchRoute):
+                told = True
+                self._breaker.success()
+                raise
+            finally:
+                if probe and not told:
+                    self._breaker.release_probe()
+
+    async def _check_same_judge(self) -> None:
+        if self._config.release is not None or self._release is None:
+            return
+        now = await self._endpoint.release()
+        if now != self._release:
+            raise TaoembError(
+                f"the judge at {self.url} changed from {self._release} to {now} during the run; start the first one "
+                "again, or name the judge with judge.release if they are the same"
+            )
+
+    def _leave_unanswered(self, question: Question, reason: str) -> None:
+        self._metrics.unanswered.labels(self.url, reason).inc()
+        question.answer.set_result(None)
+
+    def _warn_once(self, topic: str, message: str) -> None:
+        if topic not in self._warned:
+            self._warned.add(topic)
+            _log.warning("%s", message)
+
+    def _say_state(self, state: State) -> None:
+        self._metrics.breaker.labels(self.url).set(state.value)
+        if state is State.OPEN and "away" not in self._warned:
+            self._warn_once("away", f"the judge at {self.url} is away; waiting up to {self._config.wait_s:.0f} s")
+        elif state is State.CLOSED:
+            self._warned.discard("away")
+            _log.warning("the judge at %s is back", self.url)
+
+
+def _backoff(error: Exception) -> bool | float:
+    """stamina's decision: the server's Retry-After, else exponential backoff with jitter, for transient failures."""
+    if not isinstance(error, Transient):
+        return False
+    return True if error.after_s is None else error.after_s
+
+
+def _mark_seen(answer: Answer) -> None:
+    """Keep asyncio from reporting an error that nobody awaited (the first error of a call already ended it)."""
+    if not answer.cancelled():
+        answer.exception()

@@ -1,0 +1,184 @@
+"""Ask a judge for many pairs at once, without blocking the optimiser and without inventing an answer.
+
+A client owns a thread with an event loop: `submit` returns at once, and training goes on while the judge works. Equal
+pairs are asked once, earlier judgments come from the cache, a dead judge is waited for, and a pair that got no usable
+answer stays unanswered (nan).
+"""
+
+import asyncio
+import concurrent.futures
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from taoemb.config import JudgeConfig
+from taoemb.errors import TaoembError
+from taoemb.judge.answers import Probs, relevance
+from taoemb.judge.asking import Answer, Asker, Question, RetryPolicy
+from taoemb.judge.breaker import JudgeUnavailable
+from taoemb.judge.cache import JudgmentCache, key_maker
+from taoemb.judge.metrics import judge_metrics
+from taoemb.judge.prompt import frame_messages, item_text, load_rubric, query_text
+
+__all__ = ["JudgeClient", "JudgeUnavailable", "Judged", "RetryPolicy"]
+
+WRITE_EVERY = 256  # judgments in one transaction of the cache
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Grades of P pairs, in the order asked."""
+
+    relevance: np.ndarray  # (P,) float32 in [0, 1]; nan = unanswered
+    grade_probs: np.ndarray  # (P, 4) float32, probabilities of the grades 1, 2, 3, 4; nan = unanswered
+    cached: int  # pairs answered from the cache
+    asked: int  # distinct pairs that this call sent to the judge
+    unanswered: int  # pairs without an answer
+    seconds: float  # from submission to the last answer
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    keys: list[bytes]  # one a pair
+    texts: dict[bytes, tuple[str, str]]  # query and item text of each distinct pair
+    known: dict[bytes, Probs]
+
+
+class JudgeClient:
+    """Grades pairs by the judge at `config.url`; a context manager. Make it after forking, not before.
+
+    Raises InputError for a bad URL, key file, rubric or cache file. `release` and the futures raise JudgeUnavailable
+    when the judge stayed away for `config.wait_s`, refuses access, or gives no log-probabilities.
+    """
+
+    def __init__(
+        self, config: JudgeConfig, *, registry: CollectorRegistry = REGISTRY, policy: RetryPolicy | None = None
+    ) -> None:
+        self.config = config
+        self._rubric = load_rubric(config.rubric)
+        extra = json.dumps(config.extra_body, sort_keys=True)
+        self._template = hashlib.sha256(f"{self._rubric.digest}{extra}".encode()).hexdigest()
+        self._metrics = judge_metrics(registry)
+        self._asker = Asker(config, self._metrics, policy or RetryPolicy())
+        self._cache = None if config.cache is None else JudgmentCache(config.cache)
+        self._open: dict[bytes, Answer] = {}  # asked and not yet in the cache
+        self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="judge-texts")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge-client", daemon=True)
+        self._thread.start()
+
+    @property
+    def release(self) -> str:
+        """What names the judge in caches and records: `config.release`, else what GET {url}/models says (blocks)."""
+        return asyncio.run_coroutine_threadsafe(self._asker.release(), self._alive_loop()).result()
+
+    def submit(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> "concurrent.futures.Future[Judged]":
+        """Ask for P pairs (queries[i], items[i]); items are records of the catalogue. Returns at once."""
+        if len(queries) != len(items):
+            raise ValueError(f"{len(queries)} queries for {len(items)} items")
+        return asyncio.run_coroutine_threadsafe(self._judge(list(queries), list(items)), self._alive_loop())
+
+    def grade(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Judged:
+        """Ask for P pairs and wait."""
+        return self.submit(queries, items).result()
+
+    def close(self) -> None:
+        """Stop; calls under way are cancelled. Safe to call again."""
+        if not self._thread.is_alive():
+            return
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._worker.shutdown()
+        if self._cache is not None:
+            self._cache.close()
+
+    def __enter__(self) -> "JudgeClient":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _alive_loop(self) -> asyncio.AbstractEventLoop:
+        if not self._thread.is_alive():
+            raise TaoembError("the judge client is closed")
+        return self._loop
+
+    async def _stop(self) -> None:
+        await self._asker.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _judge(self, queries: list[str], items: list[Mapping[str, Any]]) -> Judged:
+        started = time.perf_counter()
+        release = await self._asker.release()
+        prepared = await self._loop.run_in_executor(self._worker, self._prepare, release, queries, items)
+        missing = [key for key in prepared.texts if key not in prepared.known]
+        fresh = self._asker.start(
+            (key, frame_messages(self._rubric, *prepared.texts[key])) for key in missing if key not in self._open
+        )
+        self._open.update({question.key: question.answer for question in fresh})
+        awaited = {key: self._open[key] for key in missing}
+        await self._collect(awaited, fresh)
+        found = prepared.known | {key: probs for key, answer in awaited.items() if (probs := answer.result())}
+        return self._judged(prepared, found, len(fresh), time.perf_counter() - started)
+
+    def _prepare(self, release: str, queries: list[str], items: list[Mapping[str, Any]]) -> _Prepared:
+        key_of = key_maker(release, self._template)
+        keys, texts = [], {}
+        for query, item in zip(queries, items, strict=True):
+            pair = query_text(query), item_text(item, self.config.item_tokens)
+            key = key_of(*pair)
+            keys.append(key)
+            texts[key] = pair
+        return _Prepared(keys, texts, {} if self._cache is None else self._cache.get(list(texts)))
+
+    async def _collect(self, awaited: Mapping[bytes, Answer], fresh: Sequence[Question]) -> None:
+        """Wait for all answers; keep the fresh ones in the cache as they come, also when the call fails."""
+        try:
+            for first in range(0, len(fresh), WRITE_EVERY):
+                part = fresh[first : first + WRITE_EVERY]
+                await _all_settled(question.answer for question in part)
+                await self._keep(part)
+            await _all_settled(awaited.values())
+        finally:
+            await self._keep([question for question in fresh if question.key in self._open])
+
+    async def _keep(self, questions: Sequence[Question]) -> None:
+        done = [q for q in questions if q.answer.done() and not q.answer.cancelled() and q.answer.exception() is None]
+        judgments = [(q.key, probs) for q in done if (probs := q.answer.result())]
+        try:
+            if self._cache is not None and judgments:
+                await self._loop.run_in_executor(self._worker, self._cache.put, judgments)
+        finally:
+            for question in questions:
+                self._open.pop(question.key, None)
+
+    def _judged(self, prepared: _Prepared, found: Mapping[bytes, Probs], asked: int, seconds: float) -> Judged:
+        nothing = (np.nan,) * 4
+        probs_P4 = np.array([found.get(key, nothing) for key in prepared.keys], dtype=np.float32).reshape(-1, 4)
+        cached = sum(key in prepared.known for key in prepared.keys)
+        unanswered = int(np.isnan(probs_P4[:, 0]).sum())
+        for outcome, count in (("cached", cached), ("asked", asked), ("unanswered", unanswered)):
+            self._metrics.pairs.labels(self._asker.url, outcome).inc(count)
+        return Judged(relevance(probs_P4), probs_P4, cached, asked, unanswered, seconds)
+
+
+async def _all_settled(answers: Iterable[Answer]) -> None:
+    """Wait for `answers` (shared with other calls: not cancelled with this one). Raises the first error."""
+    waiting = set(answers)
+    if waiting:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+        for answer in done:
+            answer.result()
