@@ -6,7 +6,7 @@ what a term is.
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import bm25s
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MEMORY = 65_536  # queries whose answer is kept
 _BATCH = 4096
+_COLUMNS = ("title", "brand", "category", "attributes")
 _POSSESSIVE = re.compile(r"'s\b")
 # Numbers with a decimal point stay whole; Chinese characters and kana, written without spaces, stand alone.
 _TERM = re.compile(
@@ -91,15 +92,12 @@ class BM25Route:
 
 
 def _texts(catalogue: "Catalogue") -> Iterator[str]:
+    """What the route reads of each item, in row order; descriptions are never touched."""
     for rows in catalogue.batches(_BATCH):
-        for record in catalogue.records(rows):
-            yield _words(record)
-
-
-def _words(record: Mapping) -> str:
-    parts = [record["title"], record.get("brand"), record.get("category")]
-    parts += (record.get("attributes") or {}).values()
-    return " ".join(part for part in parts if part)
+        columns = [catalogue.column(name).slice(rows[0], len(rows)) for name in _COLUMNS]
+        for title, brand, category, attributes in zip(*(column.to_pylist() for column in columns), strict=True):
+            parts = (title, brand, category, *(value for _, value in attributes or ()))
+            yield " ".join(part for part in parts if part)
 
 
 def _singular(word: str) -> str:

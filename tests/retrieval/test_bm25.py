@@ -4,10 +4,13 @@ import math
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taoemb.data.dataset import Catalogue
+from taoemb.data.schemas import ITEMS
 from taoemb.errors import InputError
 from taoemb.retrieval import bm25
 from taoemb.retrieval.bm25 import BM25Route, overlap, terms
@@ -15,21 +18,11 @@ from taoemb.retrieval.bm25 import BM25Route, overlap, terms
 VOCABULARY = ["red", "blue", "sofa", "lamp", "oak", "steel", "wool", "rug"]
 
 
-class Shelf:
-    """The part of a Catalogue that the route reads."""
-
-    def __init__(self, records):
-        self._records = [record if isinstance(record, dict) else {"title": record} for record in records]
-
-    def __len__(self):
-        return len(self._records)
-
-    def batches(self, size):
-        for start in range(0, len(self), size):
-            yield np.arange(start, min(start + size, len(self)))
-
-    def records(self, rows):
-        return [self._records[row] for row in rows]
+def shelf(records: list) -> Catalogue:
+    """A catalogue of these items; a plain string is a title."""
+    items = [record if isinstance(record, dict) else {"title": record} for record in records]
+    rows = [{"item_id": f"i{row}", **item} for row, item in enumerate(items)]
+    return Catalogue(pa.Table.from_pylist(rows, schema=ITEMS))
 
 
 def _by_formula(documents: list[list[str]], query: str) -> np.ndarray:
@@ -55,7 +48,7 @@ def _by_formula(documents: list[list[str]], query: str) -> np.ndarray:
 )
 def test_the_route_is_bm25_with_the_lower_row_first(titles, query, top):
     scores = _by_formula([terms(title) for title in titles], query)
-    found = BM25Route(Shelf(titles), top).top([query])[0]
+    found = BM25Route(shelf(titles), top).top([query])[0]
     rows = found[found >= 0]
     assert found.tolist() == [*rows, *[-1] * (top - len(rows))]
     best = np.sort(scores[scores > 0])[::-1][:top]
@@ -70,24 +63,24 @@ def test_brand_category_and_attribute_values_are_read_but_not_names():
         {"title": "sofa", "brand": "Nordica", "category": "furniture/sofas", "attributes": {"colour": "teal"}},
         {"title": "lamp", "brand": None, "category": None, "attributes": None},
     ]
-    route = BM25Route(Shelf(items), 2)
+    route = BM25Route(shelf(items), 2)
     assert route.top(["nordica", "furniture", "teal", "colour", "lamp"])[:, 0].tolist() == [0, 0, 0, -1, 1]
 
 
 def test_equal_scores_at_the_cut_keep_the_lowest_rows():
-    route = BM25Route(Shelf(["red lamp"] * 50), 5)
+    route = BM25Route(shelf(["red lamp"] * 50), 5)
     assert route.top(["lamp"])[0].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_word_order_and_repeats_do_not_matter():
-    route = BM25Route(Shelf(["red oak lamp", "oak rug", "red rug", "steel lamp", "wool"]), 5)
+    route = BM25Route(shelf(["red oak lamp", "oak rug", "red rug", "steel lamp", "wool"]), 5)
     first, second, third = route.top(["red oak rug", "rug red oak", "red red oak rug oak"])
     assert first.tolist() == second.tolist() == third.tolist()
 
 
 def test_remembering_is_bounded_and_changes_nothing(monkeypatch):
     monkeypatch.setattr(bm25, "MEMORY", 2)
-    route = BM25Route(Shelf(["red lamp", "blue lamp", "oak rug"]), 3)
+    route = BM25Route(shelf(["red lamp", "blue lamp", "oak rug"]), 3)
     queries = ["red", "blue", "rug", "red", "red", "blue"]
     first = route.top(queries)
     assert len(route._known) == 2
@@ -97,12 +90,12 @@ def test_remembering_is_bounded_and_changes_nothing(monkeypatch):
 
 
 def test_a_catalogue_without_words_answers_nothing():
-    assert BM25Route(Shelf(["!!!", "—"]), 2).top(["lamp", ""]).tolist() == [[-1, -1], [-1, -1]]
+    assert BM25Route(shelf(["!!!", "—"]), 2).top(["lamp", ""]).tolist() == [[-1, -1], [-1, -1]]
 
 
 def test_a_depth_below_one_is_refused():
     with pytest.raises(InputError, match="depth"):
-        BM25Route(Shelf(["lamp"]), 0)
+        BM25Route(shelf(["lamp"]), 0)
 
 
 @pytest.mark.parametrize(
