@@ -1,0 +1,1 @@
+"""Texts to vectors: templates, tokens, pooling, the model, and the release folder that pins them all."""

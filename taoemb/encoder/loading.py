@@ -1,0 +1,121 @@
+"""Weights, tokenizer and settings of a found model, put together to an encoder."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from taoemb.config import EncoderConfig, LoraConfig
+from taoemb.encoder.manifest import Pooling
+from taoemb.encoder.model import Encoder, EncoderSpec
+from taoemb.encoder.sources import ModelSource
+from taoemb.errors import InputError
+
+_UNLIMITED = 1_000_000  # tokenizers without a limit say 1e30
+_UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+
+
+def load(source: ModelSource, config: EncoderConfig) -> Encoder:
+    """The encoder in `source.folder`; what `config` sets wins over what the model says about itself."""
+    try:
+        model_config = AutoConfig.from_pretrained(source.folder, trust_remote_code=config.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=config.trust_remote_code)
+    except _UNREADABLE as error:
+        raise _unusable(source.folder, error) from error
+    spec = _spec(source, config, model_config, tokenizer)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    backbone = _backbone(source.folder, config, model_config)
+    return Encoder(
+        spec, backbone, tokenizer, tokens_per_batch=config.tokens_per_batch, precision=config.precision
+    ).eval()
+
+
+def _backbone(folder: Path, config: EncoderConfig, model_config: PretrainedConfig) -> nn.Module:
+    model_config.use_cache = False  # a key-value cache is of no use to an encoder
+    options = {} if config.attention is None else {"attn_implementation": config.attention}
+    try:
+        backbone = AutoModel.from_pretrained(
+            folder,
+            config=model_config,
+            dtype=torch.float32,
+            trust_remote_code=config.trust_remote_code,
+            **options,
+        )
+    except _UNREADABLE as error:
+        raise _unusable(folder, error) from error
+    for name, child in backbone.named_children():
+        if name == "pooler":  # BERT's pooler does not reach the vectors: no gradient, no optimiser state
+            child.requires_grad_(False)
+    return backbone if config.lora is None else _with_adapters(backbone, config.lora)
+
+
+def _with_adapters(backbone: nn.Module, lora: LoraConfig) -> nn.Module:
+    import peft
+
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    settings = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        exclude_modules=r"(.*\.)?pooler(\..*)?",
+        task_type=peft.TaskType.FEATURE_EXTRACTION,
+    )
+    try:
+        return peft.get_peft_model(backbone, settings)
+    except ValueError as error:
+        raise InputError(f"encoder.lora.target_modules {lora.target_modules!r}: {error}") from None
+
+
+def _spec(
+    source: ModelSource, config: EncoderConfig, model_config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> EncoderSpec:
+    width = int(model_config.to_dict()["hidden_size"])
+    dimension = config.dimension or source.dimension or width
+    if dimension > width:
+        raise InputError(f"encoder.dimension {dimension}: {source.base_model} gives only {width} dimensions")
+    limit = _token_limit(model_config, tokenizer)
+    meant = min(source.token_limit or limit, limit)
+    return EncoderSpec(
+        base_model=source.base_model,
+        pooling=config.pooling if config.pooling != "auto" else source.pooling or _natural_pooling(model_config),
+        dimension=dimension,
+        query_template=config.query_template or source.query_template or "{text}",
+        item_template=config.item_template or source.item_template or "{title}",
+        max_query_tokens=_tokens(
+            "max_query_tokens", config.max_query_tokens, source.max_query_tokens, 64, meant, limit
+        ),
+        max_item_tokens=_tokens("max_item_tokens", config.max_item_tokens, source.max_item_tokens, 128, meant, limit),
+    )
+
+
+def _tokens(name: str, asked: int | None, own: int | None, usual: int, meant: int, limit: int) -> int:
+    if asked is not None and asked > limit:
+        raise InputError(f"encoder.{name} {asked}: the model reads at most {limit} tokens")
+    return asked or own or min(usual, meant)
+
+
+def _token_limit(model_config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    positions = model_config.to_dict().get("max_position_embeddings") or _UNLIMITED
+    return int(min(positions, tokenizer.model_max_length, _UNLIMITED))
+
+
+def _natural_pooling(model_config: PretrainedConfig) -> Pooling:
+    """Last token for models that read left to right, mean for the others."""
+    kind = model_config.model_type
+    if model_config.is_encoder_decoder:
+        raise InputError(f"encoder.model: {kind} is an encoder-decoder; use a BERT-like model or a decoder LLM")
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "last" if causal else "mean"
+
+
+def _unusable(folder: Path, error: BaseException) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"encoder.model {str(folder)!r}: cannot be loaded ({type(error).__name__}: {reason})")

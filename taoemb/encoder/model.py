@@ -1,0 +1,162 @@
+"""The text encoder: one class for training and for bulk embedding, for BERT-like models and decoder LLMs alike."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from taoemb.config import EncoderConfig
+from taoemb.encoder.batching import TokenBatch, TokenTable, bucket_by_count, bucket_by_tokens
+from taoemb.encoder.manifest import Pooling
+from taoemb.encoder.pooling import pool
+from taoemb.encoder.text import ItemTemplate, QueryTemplate
+from taoemb.progress import Progress
+
+Kind = Literal["query", "item"]
+BulkPrecision = Literal["fp32", "bf16"]
+TEXTS_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What decides a vector beside the weights and the tokenizer; it goes into the release's digest."""
+
+    base_model: str
+    pooling: Pooling
+    dimension: int
+    """Length of the vectors; below the model's width they are cut (Matryoshka) before they are normalised."""
+    query_template: str = "{text}"
+    item_template: str = "{title}"
+    max_query_tokens: int = 64
+    max_item_tokens: int = 128
+
+
+class Encoder(nn.Module):
+    """Texts to L2-normalised vectors, (N, `spec.dimension`) float32."""
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        backbone: PreTrainedModel | nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        tokens_per_batch: int = 8192,
+        precision: BulkPrecision = "fp32",
+    ) -> None:
+        """`backbone` gives `last_hidden_state`; `tokens_per_batch` and `precision` are those of :meth:`encode`."""
+        super().__init__()
+        self.spec, self.backbone, self.tokenizer = spec, backbone, tokenizer
+        self.tokens_per_batch, self.precision = tokens_per_batch, precision
+        self.query_template = QueryTemplate(spec.query_template)
+        self.item_template = ItemTemplate(spec.item_template)
+        self._limits: dict[Kind, int] = {"query": spec.max_query_tokens, "item": spec.max_item_tokens}
+        self._fast = {kind: _fast_tokenizer(tokenizer, limit) for kind, limit in self._limits.items()}
+        self._pad_id = int(tokenizer.pad_token_id or 0)
+        # Moves with .to(): tells the device without touching parameters, which ZeRO-3 may hold elsewhere.
+        self.register_buffer("_place", torch.zeros(1, dtype=torch.int64), persistent=False)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute activations in the backward pass instead of keeping them."""
+        self.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def tokenize(self, texts: Sequence[str], kind: Kind, buckets: int | None = None) -> list[TokenBatch]:
+        """Token batches of `texts`: exactly min(`buckets`, N) of them, or as many as `tokens_per_batch` asks for.
+
+        Queries are raw (the query template is put around them here); items are already rendered by the item template.
+        """
+        if not texts:
+            return []
+        table = TokenTable(self._token_ids(texts, kind), self._pad_id)
+        if buckets is None:
+            orders = bucket_by_tokens(table.lengths, self.tokens_per_batch)
+        else:
+            orders = bucket_by_count(table.lengths, buckets)
+        return [table.batch(order) for order in orders]
+
+    def forward(self, batches: Sequence[TokenBatch]) -> Tensor:
+        """Vectors (N, D) float32 with gradient, in the order of the texts that were tokenised."""
+        device = self._place.device
+        if not batches:
+            return torch.zeros(0, self.spec.dimension, device=device)
+        order = np.concatenate([batch.order for batch in batches])
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        parts = [self._embed(batch, device) for batch in batches]
+        return torch.cat(parts)[torch.from_numpy(back).to(device)]
+
+    def encode(self, texts: Sequence[str], kind: Kind, progress: Progress | None = None) -> np.ndarray:
+        """Vectors (N, D) float32 of any number of texts, without gradient or dropout; memory beyond them is bounded.
+
+        Each process decides by itself how many forward passes it makes: under ZeRO-3 use `forward` with equal buckets.
+        """
+        vectors_ND = np.empty((len(texts), self.spec.dimension), dtype=np.float32)
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            chunk = texts[start : start + TEXTS_AT_ONCE]
+            vectors_ND[start : start + len(chunk)] = self.encode_tensor(chunk, kind, progress).cpu().numpy()
+        return vectors_ND
+
+    @torch.no_grad()
+    def encode_tensor(self, texts: Sequence[str], kind: Kind, progress: Progress | None = None) -> Tensor:
+        """Like :meth:`encode` for texts that fit in memory at once; the vectors stay on the encoder's device."""
+        device = self._place.device
+        vectors_ND = torch.empty(len(texts), self.spec.dimension, device=device)
+        training = self.training
+        self.eval()
+        try:
+            with self._arithmetic(device):
+                for batch in self.tokenize(texts, kind):
+                    vectors_ND[torch.from_numpy(batch.order).to(device)] = self._embed(batch, device)
+                    if progress is not None:
+                        progress.advance(len(batch.order))
+        finally:
+            self.train(training)
+        return vectors_ND
+
+    def _embed(self, batch: TokenBatch, device: torch.device) -> Tensor:
+        ids_NT = batch.input_ids_NT.to(device, non_blocking=True)
+        mask_NT = batch.mask_NT.to(device, non_blocking=True)
+        hidden_NTD = self.backbone(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state
+        pooled_ND = pool(hidden_NTD, mask_NT, self.spec.pooling)
+        return F.normalize(pooled_ND[:, : self.spec.dimension], dim=-1)
+
+    def _arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def _token_ids(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
+        read = [self.query_template.render(text) for text in texts] if kind == "query" else list(texts)
+        fast = self._fast[kind]
+        if fast is not None:
+            rows = [encoding.ids for encoding in fast.encode_batch_fast(read)]
+        else:
+            rows = self.tokenizer(read, truncation=True, max_length=self._limits[kind])["input_ids"]
+        return [row or [self._pad_id] for row in rows]  # a text without any token is read as one padding token
+
+
+def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> Encoder:
+    """The encoder that `config.model` names: a release, a sentence-transformers or Hugging Face folder, a hub id, or
+    the packaged default.
+
+    What the config leaves open comes from the model's own files. Raises InputError when the model is not there, not
+    usable, or the settings do not fit it.
+    """
+    from taoemb.encoder.loading import load
+    from taoemb.encoder.sources import find_model
+
+    return load(find_model(config.model), config).to(device)
+
+
+def _fast_tokenizer(tokenizer: PreTrainedTokenizerBase, limit: int) -> Tokenizer | None:
+    """A copy that truncates to `limit` for good, so that threads can share it; None for a tokenizer in Python."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return None
+    fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    fast.no_padding()
+    fast.enable_truncation(limit, direction=tokenizer.truncation_side)
+    return fast
