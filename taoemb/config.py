@@ -54,12 +54,16 @@ class EncoderConfig(_Section):
 
     model: str = Field("all-MiniLM-L6-v2", description="Release folder, model folder, hub id, or the packaged default.")
     pooling: Literal["auto", "mean", "cls", "last"] = Field("auto", description="`auto` reads the model's own choice.")
-    query_template: str = Field("{text}", description="Text put around a query, e.g. an instruction.")
-    item_template: str = Field(
-        "{title}", description="Item fields as text; a [bracketed part] vanishes when a field in it is missing."
+    query_template: str | None = Field(
+        None, description="Text put around a query, e.g. an instruction; default: the model's own, else `{text}`."
     )
-    max_query_tokens: int = Field(64, ge=4)
-    max_item_tokens: int = Field(128, ge=4)
+    item_template: str | None = Field(
+        None,
+        description="Item fields as text; a [bracketed part] vanishes when a field in it is missing; "
+        "default: the model's own, else `{title}`.",
+    )
+    max_query_tokens: int | None = Field(None, ge=4, description="Default: the release's own, else 64.")
+    max_item_tokens: int | None = Field(None, ge=4, description="Default: the release's own, else 128.")
     dimension: int | None = Field(None, ge=8, description="Cut vectors to this many dimensions (Matryoshka).")
     matryoshka: tuple[int, ...] = Field((), description="Also train these shorter dimensions (SFT).")
     lora: LoraConfig | None = None
@@ -243,6 +247,14 @@ class MilvusConfig(_Section):
     min_recall: float = Field(
         0.95, ge=0, le=1, description="Spot recall@10 against exact search below which publishing fails."
     )
+    spot_items: int = Field(200_000, ge=1, description="Stored vectors that these exact searches read at most.")
+    max_removed: float = Field(
+        0.5, ge=0, le=1, description="Share of a collection's items that one publish may remove (a wrong --data?)."
+    )
+    bulk_rows: int = Field(250_000, ge=1, description="Items in one Parquet shard of a bulk import.")
+    bulk_remote: str | None = Field(
+        None, description="Where the bulk folder lies in the bucket that Milvus imports from; empty: its root."
+    )
 
 
 class EvaluationConfig(_Section):
@@ -392,3 +404,10 @@ def prepare_deepspeed_environment(rank: int, world_size: int) -> None:
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """The environment of one rank of a job on this machine, as torchrun sets it; threads are shared between ranks."""
+    threads = max(1, (os.cpu_count() or 1) // ranks)
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {"OMP_NUM_THREADS": str(threads)} | dict(os.environ) | {name: str(value) for name, value in own.items()}

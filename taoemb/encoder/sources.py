@@ -114,9 +114,8 @@ def _sentence_transformer(folder: Path, name: str) -> ModelSource:
     prompts: Mapping[str, str] = _read_json(folder / "config_sentence_transformers.json", {}).get("prompts") or {}
     limits = _read_json(home / "sentence_bert_config.json", {})
     if limits.get("do_lower_case"):
-        raise InputError(
-            f"{home / 'sentence_bert_config.json'}: do_lower_case is not supported; lower-case in the tokenizer"
-        )
+        path = home / "sentence_bert_config.json"
+        raise InputError(f"{path}: do_lower_case is not supported; lower-case in the tokenizer")
     query = prompts.get("query") or ""
     document = next((prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), "")
     return ModelSource(
