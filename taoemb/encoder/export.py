@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from taoemb.encoder.model import Encoder
+from taoemb.config import LoraConfig
+from taoemb.encoder.model import Encoder, quiet_transformers
 from taoemb.errors import InputError
 
 _BACKBONE = "backbone."
@@ -28,10 +28,9 @@ def write_encoder(
     `state_dict` replaces the module's own weights. Raises InputError when weights are missing from it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    adapted = encoder.backbone if isinstance(encoder.backbone, PeftModel) else None
-    model = encoder.backbone if adapted is None else adapted.get_base_model()
-    weights = _weights(encoder, state_dict)
-    model.save_pretrained(folder, state_dict=weights, max_shard_size="1000GB")
+    model = encoder.backbone if encoder.lora is None else encoder.backbone.get_base_model()
+    with quiet_transformers():
+        model.save_pretrained(folder, state_dict=_weights(encoder, state_dict), max_shard_size="1000GB")
     _write_json(folder / "config.json", _read_json(folder / "config.json") | {"dtype": "float32"})
     _write_tokenizer(folder, encoder)
     width = int(model.config.to_dict()["hidden_size"])
@@ -45,15 +44,14 @@ def _weights(encoder: Encoder, state_dict: Mapping[str, Tensor] | None) -> dict[
     if absent:
         raise InputError(f"weights of the encoder are incomplete: {absent[0]} and {len(absent) - 1} more are missing")
     weights = {name.removeprefix(_BACKBONE): state[name].detach().float().cpu() for name in own}
-    if isinstance(encoder.backbone, PeftModel):
-        weights = _merge_adapters(encoder.backbone, weights)
+    if encoder.lora is not None:
+        weights = _merge_adapters(encoder.lora, weights)
     return {name: value.contiguous() for name, value in weights.items()}
 
 
-def _merge_adapters(adapted: PeftModel, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _merge_adapters(lora: LoraConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """W + (alpha / rank) · B A for each adapted layer (LoRA, arXiv 2106.09685, section 4.1), by the layer's name."""
-    settings = adapted.peft_config["default"]
-    scale = settings.lora_alpha / settings.r
+    scale = lora.alpha / lora.rank
     merged: dict[str, Tensor] = {}
     for name, value in weights.items():
         if ".lora_" in name:

@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import (
 
 from taoemb.config import EncoderConfig, LoraConfig
 from taoemb.encoder.manifest import Pooling
-from taoemb.encoder.model import Encoder, EncoderSpec
+from taoemb.encoder.model import Encoder, EncoderSpec, quiet_transformers
 from taoemb.encoder.sources import ModelSource
 from taoemb.errors import InputError
 
@@ -32,22 +32,22 @@ def load(source: ModelSource, config: EncoderConfig) -> Encoder:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     backbone = _backbone(source.folder, config, model_config)
-    return Encoder(
-        spec, backbone, tokenizer, tokens_per_batch=config.tokens_per_batch, precision=config.precision
-    ).eval()
+    settings = {"tokens_per_batch": config.tokens_per_batch, "precision": config.precision, "lora": config.lora}
+    return Encoder(spec, backbone, tokenizer, **settings).eval()
 
 
 def _backbone(folder: Path, config: EncoderConfig, model_config: PretrainedConfig) -> nn.Module:
     model_config.use_cache = False  # a key-value cache is of no use to an encoder
     options = {} if config.attention is None else {"attn_implementation": config.attention}
     try:
-        backbone = AutoModel.from_pretrained(
-            folder,
-            config=model_config,
-            dtype=torch.float32,
-            trust_remote_code=config.trust_remote_code,
-            **options,
-        )
+        with quiet_transformers():
+            backbone = AutoModel.from_pretrained(
+                folder,
+                config=model_config,
+                dtype=torch.float32,
+                trust_remote_code=config.trust_remote_code,
+                **options,
+            )
     except _UNREADABLE as error:
         raise _unusable(folder, error) from error
     for name, child in backbone.named_children():

@@ -1,7 +1,7 @@
 """The text encoder: one class for training and for bulk embedding, for BERT-like models and decoder LLMs alike."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import logging
 
-from taoemb.config import EncoderConfig
+from taoemb.config import EncoderConfig, LoraConfig
 from taoemb.encoder.batching import TokenBatch, TokenTable, bucket_by_count, bucket_by_tokens
 from taoemb.encoder.manifest import Pooling
 from taoemb.encoder.pooling import pool
@@ -49,11 +50,15 @@ class Encoder(nn.Module):
         *,
         tokens_per_batch: int = 8192,
         precision: BulkPrecision = "fp32",
+        lora: LoraConfig | None = None,
     ) -> None:
-        """`backbone` gives `last_hidden_state`; `tokens_per_batch` and `precision` are those of :meth:`encode`."""
+        """`backbone` gives `last_hidden_state`; `tokens_per_batch` and `precision` are those of :meth:`encode`.
+
+        `lora` describes the adapters when `backbone` is a peft model.
+        """
         super().__init__()
         self.spec, self.backbone, self.tokenizer = spec, backbone, tokenizer
-        self.tokens_per_batch, self.precision = tokens_per_batch, precision
+        self.tokens_per_batch, self.precision, self.lora = tokens_per_batch, precision, lora
         self.query_template = QueryTemplate(spec.query_template)
         self.item_template = ItemTemplate(spec.item_template)
         self._limits: dict[Kind, int] = {"query": spec.max_query_tokens, "item": spec.max_item_tokens}
@@ -150,6 +155,18 @@ def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> E
     from taoemb.encoder.sources import find_model
 
     return load(find_model(config.model), config).to(device)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars of transformers inside (loading and saving weights takes a moment, and we have our own)."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _fast_tokenizer(tokenizer: PreTrainedTokenizerBase, limit: int) -> Tokenizer | None:

@@ -38,6 +38,8 @@ from taoemb.errors import InputError
 
 __all__ = ["Manifest", "Release", "bind_collection", "collection_name", "load_release", "save_release"]
 
+_RUNTIME = {"lora", "attention", "tokens_per_batch", "precision", "trust_remote_code"}
+
 
 @dataclass(frozen=True)
 class Release:
@@ -57,20 +59,38 @@ class Release:
         return self.path if self.shared else self.path / ITEM_FOLDER
 
     def query_encoder(
-        self, device: str | torch.device = "cpu", precision: BulkPrecision = "fp32", tokens_per_batch: int = 8192
+        self,
+        device: str | torch.device = "cpu",
+        precision: BulkPrecision | None = None,
+        *,
+        config: EncoderConfig | None = None,
     ) -> Encoder:
-        """The encoder of queries."""
-        return self._load(self.path, device, precision, tokens_per_batch)
+        """The encoder of queries, as the manifest describes it.
+
+        `config` adds what is no part of a release: adapters, attention, batch size, precision (unless given), remote code.
+        """
+        return self._load(self.path, device, precision, config)
 
     def item_encoder(
-        self, device: str | torch.device = "cpu", precision: BulkPrecision = "fp32", tokens_per_batch: int = 8192
+        self,
+        device: str | torch.device = "cpu",
+        precision: BulkPrecision | None = None,
+        *,
+        config: EncoderConfig | None = None,
     ) -> Encoder:
-        """The encoder of items."""
-        return self._load(self.item_folder, device, precision, tokens_per_batch)
+        """The encoder of items; see :meth:`query_encoder`."""
+        return self._load(self.item_folder, device, precision, config)
 
-    def _load(self, folder: Path, device: str | torch.device, precision: BulkPrecision, tokens: int) -> Encoder:
-        config = EncoderConfig(model=str(folder), precision=precision, tokens_per_batch=tokens)
-        return load(_source(folder, self.manifest), config).to(device)
+    def _load(
+        self,
+        folder: Path,
+        device: str | torch.device,
+        precision: BulkPrecision | None,
+        config: EncoderConfig | None,
+    ) -> Encoder:
+        config = config or EncoderConfig()
+        runtime = config.model_dump(include=_RUNTIME) | ({"precision": precision} if precision else {})
+        return load(_source(folder, self.manifest), EncoderConfig(**runtime)).to(device)
 
 
 def load_release(path: Path) -> Release:

@@ -97,9 +97,9 @@ def _download(name: str) -> Path:
         folder = fetch("*.safetensors")
         return folder if next(folder.rglob("*.safetensors"), None) else fetch("*.bin")
     except (OSError, ValueError, httpx.HTTPError) as error:
-        advice = f"download it elsewhere and pass its folder, or use {DEFAULT_MODEL!r}"
         raise InputError(
-            f"encoder.model {name!r}: neither a folder here nor to be had from the hub ({type(error).__name__}); {advice}"
+            f"encoder.model {name!r}: neither a folder here nor to be had from the hub ({type(error).__name__}); "
+            f"download it elsewhere and pass its folder, or use {DEFAULT_MODEL!r}"
         ) from None
 
 
