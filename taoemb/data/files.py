@@ -1,0 +1,74 @@
+"""Writes dataset folders whole or not at all: everything goes to a temporary sibling, which is renamed at the end."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taoemb.data.schemas import SCHEMAS, file_name
+from taoemb.errors import InputError
+
+ROW_GROUP = 65_536
+
+
+def check_target(out: Path, *sources: Path) -> None:
+    """Raise InputError when `out` holds something that is not a dataset, or is one of the `sources`."""
+    for source in sources:
+        if out.resolve() == source.resolve():
+            raise InputError(f"{out}: is the input folder too; give another --out")
+    if out.is_file():
+        raise InputError(f"{out}: is a file; --out must be a folder")
+    if out.is_dir():
+        strangers = sorted(path.name for path in out.iterdir() if not _is_data(path))
+        if strangers:
+            raise InputError(
+                f"{out}: holds {strangers[0]!r}, which is not part of a dataset; give an empty or new --out"
+            )
+
+
+def _is_data(path: Path) -> bool:
+    parts = {file_name(table) for table in SCHEMAS}
+    if path.is_dir():
+        return path.name in {"train", "valid", "test"} and all(inner.name in parts for inner in path.iterdir())
+    return path.name in parts
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `out` (replacing it) when the block ends without an error."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    mark = uuid.uuid4().hex[:8]
+    fresh, old = (out.parent / f".{out.name}.{mark}.{kind}" for kind in ("new", "old"))
+    fresh.mkdir()
+    try:
+        yield fresh
+        if out.is_dir():
+            out.rename(old)
+        fresh.rename(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_table(path: Path, table: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema | None = None) -> int:
+    """Write a Parquet file (zstd, row groups of 65,536); record batches need their `schema`. Returns the rows written."""
+    batches = table.to_batches() if isinstance(table, pa.Table) else table
+    rows = 0
+    with pq.ParquetWriter(path, table.schema if schema is None else schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch, row_group_size=ROW_GROUP)
+            rows += len(batch)
+    return rows
+
+
+def link(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where the file system cannot link."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
