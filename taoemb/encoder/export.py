@@ -3,16 +3,19 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from taoemb.config import LoraConfig
 from taoemb.encoder.model import Encoder, quiet_transformers
 from taoemb.errors import InputError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 _BACKBONE = "backbone."
 _ADAPTED = "base_model.model."
@@ -28,13 +31,20 @@ def write_encoder(
     `state_dict` replaces the module's own weights. Raises InputError when weights are missing from it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = encoder.backbone if encoder.lora is None else encoder.backbone.get_base_model()
+    model = _plain_model(encoder)
     with quiet_transformers():
         model.save_pretrained(folder, state_dict=_weights(encoder, state_dict), max_shard_size="1000GB")
     _write_json(folder / "config.json", _read_json(folder / "config.json") | {"dtype": "float32"})
     _write_tokenizer(folder, encoder)
     width = int(model.config.to_dict()["hidden_size"])
     _write_modules(folder, encoder, width, max_tokens)
+
+
+def _plain_model(encoder: Encoder) -> PreTrainedModel:
+    """The model without its adapters' wrapper."""
+    if encoder.lora is None:
+        return encoder.backbone
+    return cast("PeftModel", encoder.backbone).get_base_model()
 
 
 def _weights(encoder: Encoder, state_dict: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

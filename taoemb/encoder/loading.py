@@ -1,11 +1,18 @@
 """Weights, tokenizer and settings of a found model, put together to an encoder."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -32,11 +39,17 @@ def load(source: ModelSource, config: EncoderConfig) -> Encoder:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     backbone = _backbone(source.folder, config, model_config)
-    settings = {"tokens_per_batch": config.tokens_per_batch, "precision": config.precision, "lora": config.lora}
-    return Encoder(spec, backbone, tokenizer, **settings).eval()
+    return Encoder(
+        spec,
+        backbone,
+        tokenizer,
+        tokens_per_batch=config.tokens_per_batch,
+        precision=config.precision,
+        lora=config.lora,
+    ).eval()
 
 
-def _backbone(folder: Path, config: EncoderConfig, model_config: PretrainedConfig) -> nn.Module:
+def _backbone(folder: Path, config: EncoderConfig, model_config: PretrainedConfig) -> PreTrainedModel:
     model_config.use_cache = False  # a key-value cache is of no use to an encoder
     options = {} if config.attention is None else {"attn_implementation": config.attention}
     try:
@@ -56,7 +69,7 @@ def _backbone(folder: Path, config: EncoderConfig, model_config: PretrainedConfi
     return backbone if config.lora is None else _with_adapters(backbone, config.lora)
 
 
-def _with_adapters(backbone: nn.Module, lora: LoraConfig) -> nn.Module:
+def _with_adapters(backbone: PreTrainedModel, lora: LoraConfig) -> PreTrainedModel:
     import peft
 
     targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
@@ -69,7 +82,7 @@ def _with_adapters(backbone: nn.Module, lora: LoraConfig) -> nn.Module:
         task_type=peft.TaskType.FEATURE_EXTRACTION,
     )
     try:
-        return peft.get_peft_model(backbone, settings)
+        return cast(PreTrainedModel, peft.get_peft_model(backbone, settings))  # it passes everything on
     except ValueError as error:
         raise InputError(f"encoder.lora.target_modules {lora.target_modules!r}: {error}") from None
 

@@ -42,10 +42,13 @@ class EncoderSpec:
 class Encoder(nn.Module):
     """Texts to L2-normalised vectors, (N, `spec.dimension`) float32."""
 
+    backbone: PreTrainedModel
+    _place: Tensor
+
     def __init__(
         self,
         spec: EncoderSpec,
-        backbone: PreTrainedModel | nn.Module,
+        backbone: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
         tokens_per_batch: int = 8192,

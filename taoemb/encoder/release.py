@@ -67,7 +67,8 @@ class Release:
     ) -> Encoder:
         """The encoder of queries, as the manifest describes it.
 
-        `config` adds what is no part of a release: adapters, attention, batch size, precision (unless given), remote code.
+        `config` adds what is no part of a release: adapters, attention, batch size, remote code, and the precision
+        unless that is given.
         """
         return self._load(self.path, device, precision, config)
 
@@ -88,9 +89,10 @@ class Release:
         precision: BulkPrecision | None,
         config: EncoderConfig | None,
     ) -> Encoder:
-        config = config or EncoderConfig()
-        runtime = config.model_dump(include=_RUNTIME) | ({"precision": precision} if precision else {})
-        return load(_source(folder, self.manifest), EncoderConfig(**runtime)).to(device)
+        runtime = (config or EncoderConfig.model_validate({})).model_dump(include=_RUNTIME) | (
+            {"precision": precision} if precision else {}
+        )
+        return load(_source(folder, self.manifest), EncoderConfig.model_validate(runtime)).to(device)
 
 
 def load_release(path: Path) -> Release:
