@@ -1,0 +1,1 @@
+"""Proves offline how good a release is: rankings, metrics with intervals, a report and the gate."""
