@@ -14,9 +14,7 @@ from taoemb.retrieval.bm25 import BM25Route, terms
 def outside_route(route: BM25Route, queries: Sequence[str], rows_QK: np.ndarray) -> np.ndarray:
     """1 where an item is not among the BM25 route's top for its query, else 0. Shape (Q, K) float32."""
     top_QN = route.top(queries)
-    return np.stack(
-        [~np.isin(rows_K, top_N) for rows_K, top_N in zip(rows_QK, top_QN, strict=True)], dtype=np.float32
-    )
+    return np.stack([~np.isin(rows_K, top_N) for rows_K, top_N in zip(rows_QK, top_QN, strict=True)], dtype=np.float32)
 
 
 def uncovered_terms(query: str, titles: Sequence[str]) -> np.ndarray:

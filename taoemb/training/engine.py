@@ -1,4 +1,4 @@
-"""One encoder under DeepSpeed: ZeRO stage, precision and offload come from the settings, the rest is the same everywhere.
+"""One encoder under DeepSpeed: ZeRO stage, precision and offload come from the settings.
 
 Gradients of ranks are averaged by DeepSpeed, so an objective's loss is the mean over this rank's own queries.
 """
@@ -88,12 +88,12 @@ class Engine:
 
     def embed(self, batches: Sequence[TokenBatch]) -> Tensor:
         """Unit vectors (N, D) float32 of tokenised texts, with gradient."""
-        return self._engine(batches)
+        return self._engine(batches).float()
 
     @torch.no_grad()
     def embed_without_gradient(self, batches: Sequence[TokenBatch]) -> Tensor:
         """Unit vectors (N, D) float32 of tokenised texts under the current weights."""
-        return self._engine(batches)
+        return self._engine(batches).float()
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of one micro-batch (DeepSpeed divides by the accumulation)."""

@@ -1,0 +1,224 @@
+"""Retrieval-GRPO: the policy retrieves, a judge grades live, and the group-relative reward moves the encoder.
+
+Paper section 3: for each query the Top-K items by the current model form a group; r = relevance + quality +
+exclusivity; Â = (r − mean) / std within the group; the clipped ratio objective with a KL to the frozen start.
+
+Judging overlaps the optimiser: with staleness s, the groups of step t are retrieved s updates earlier and judged while
+those updates run; the scores of the policy that retrieved them are kept, so that the clipped ratio does real work.
+
+Run it as `python -m taoemb.training.grpo --data DIR --release DIR --out DIR --set judge.url=URL`, alone, under
+torchrun or the DeepSpeed launcher.
+"""
+
+import copy
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taoemb.config import GRPOConfig
+from taoemb.encoder.release import Release, save_release
+from taoemb.errors import InputError
+from taoemb.judge.client import JudgeClient, JudgeUnavailable
+from taoemb.training.context import Batches, Context
+from taoemb.training.distributed import any_rank, sum_over_ranks
+from taoemb.training.engine import Engine
+from taoemb.training.groups import BatchPool, Group, Retriever, group_scores, pack, unpack
+from taoemb.training.heldout import HeldOut, Probe, held_out_rows
+from taoemb.training.policy import PolicyUpdate, reward_metrics
+from taoemb.training.rewarding import Rewarder, Scored
+from taoemb.training.run import StopTraining
+from taoemb.training.sft import starting_encoder
+from taoemb.training.timing import Stopwatch
+from taoemb.training.towers import fill_bank, new_bank, open_towers
+
+PROBE_QUERIES = 64
+
+
+class RetrievalGRPO:
+    """The objective; see the module's words."""
+
+    name = "grpo"
+
+    def __init__(
+        self, context: Context, config: GRPOConfig, judge: JudgeClient, heldout_judge: JudgeClient | None
+    ) -> None:
+        self._context, self._config, self._judge = context, config, judge
+        self._parent = _parent(context)
+        _check_group_size(context, config)
+        self.steps = config.steps
+        held_out = np.empty(0, dtype=np.int64) if heldout_judge is None else held_out_rows(context, config)
+        trained = np.setdiff1d(np.arange(len(context.data.queries)), held_out)
+        self._batches = Batches(context, trained, config.queries, "grpo.queries")
+        self._positives = context.positives()
+        self._rewarder = Rewarder(context.data, judge, context.config.rewards)
+        self._queue: deque[Group] = deque()
+        self._open_policy(trained)
+        self._update = PolicyUpdate(context, config, self.engine, self._towers, self._batches, self._positives)
+        self._heldout = None
+        if heldout_judge is not None:
+            self._heldout = HeldOut(context, heldout_judge, self._towers, self._bank, held_out)
+
+    def _open_policy(self, trained: np.ndarray) -> None:
+        """Embed the catalogue and the reference with the starting weights, then hand the encoder to DeepSpeed."""
+        context, config = self._context, self._config
+        shared = config.towers == "both"
+        self._encoder = starting_encoder(context) if shared else self._parent.query_encoder()
+        self._bank = new_bank(context, self._encoder)
+        fill_bank(self._bank, context, self._encoder if shared else self._parent.item_encoder())
+        self._reference_bank = copy.deepcopy(self._bank) if shared else self._bank
+        self._reference = self._reference_queries()
+        updates = config.steps * config.updates
+        self.engine = Engine(self._encoder, context.config.engine, config.optim, updates, context.ranks)
+        self._towers = open_towers(context, config.towers, self.engine, self._encoder, self._bank)
+        k = min(config.k, self._bank.n_items)
+        self._probe = Probe(
+            self._towers, self._bank, trained[: PROBE_QUERIES * context.ranks.world_size], k, context.ranks
+        )
+
+    def _reference_queries(self) -> dict[int, np.ndarray]:
+        """Vectors by the starting policy of every query that this rank will see: no second model stays in memory."""
+        rows = np.unique(np.concatenate([self._batches.of_rank(step) for step in range(self.steps)]))
+        vectors = self._encoder.encode(self._context.query_texts(rows), "query")
+        return dict(zip(rows.tolist(), vectors, strict=True))
+
+    def step(self, step: int) -> dict[str, float]:
+        """Retrieve ahead, wait for this step's rewards, update, and keep the index fresh."""
+        watch, metrics = Stopwatch(), {}
+        if self._is_refresh(step):
+            with watch("refresh"):
+                self._towers.refresh()
+                metrics |= self._probe.churn()
+        with watch("retrieve"):
+            self._retrieve_ahead(step)
+        with watch("judge_wait"):
+            scored = self._collect(self._queue[0])
+        metrics |= self._update.train(self._queue.popleft(), scored, watch)
+        metrics |= reward_metrics(scored, self._context.ranks)
+        if self._config.towers == "both":
+            self._bank.tick()
+        if self._heldout is not None and step % self._config.heldout_every == 0:
+            with watch("heldout"):
+                metrics |= self._heldout.check()
+        metrics |= {"index_age": float(self._bank.age), **watch.seconds()}
+        return metrics | {"queries_per_s": self._config.queries / watch.total()}
+
+    def _is_refresh(self, step: int) -> bool:
+        """Every `refresh` steps, and at checkpoints, so that a resumed run sees the index that this one sees."""
+        every = self._context.config.engine.checkpoint_every
+        return step > 0 and (step % self._config.refresh == 0 or step % every == 0)
+
+    def _retrieve_ahead(self, step: int) -> None:
+        first = self._queue[-1].step + 1 if self._queue else step
+        for later in range(first, min(step + self._config.staleness + 1, self.steps)):
+            self._queue.append(self._retrieve(later))
+
+    def _retrieve(self, step: int) -> Group:
+        """Groups of `step` by the policy of now, on their way to the judge."""
+        query_rows = self._batches.of_rank(step)
+        vectors_QD = self._towers.queries_now(query_rows)
+        retriever: Retriever = self._bank
+        if self._config.pool == "batch":
+            positives_M = self._positives.draw(self._batches.all_ranks(step), self._context.seed, step)
+            retriever = BatchPool(self._towers, positives_M, self._context, self._config, step)
+        _, items_QK = retriever.topk(vectors_QD, min(self._config.k, self._bank.n_items))
+        rows_QK = items_QK.cpu().numpy()
+        old_QK = None  # on-policy: the update itself knows them
+        if self._config.staleness:
+            old_QK = group_scores(vectors_QD, self._towers.groups_now(rows_QK))
+        reference_QD = torch.from_numpy(np.stack([self._reference[int(row)] for row in query_rows])).to(items_QK.device)
+        reference_QK = group_scores(reference_QD, self._reference_bank.vectors(items_QK))
+        return Group(step, query_rows, rows_QK, old_QK, reference_QK, self._rewarder.submit(query_rows, rows_QK))
+
+    def _collect(self, group: Group) -> Scored:
+        """Wait for the judge. Raises StopTraining on every rank when it failed on any: nothing is invented."""
+        failure, scored, device = "", None, self._context.ranks.device
+        try:
+            scored = group.scored.result()
+        except JudgeUnavailable as error:
+            failure = str(error)
+        if any_rank(bool(failure), device) or scored is None:
+            raise StopTraining(
+                f"{failure or 'the judge failed on another rank'}; checkpoint kept: resume with the same command"
+            )
+        total = sum_over_ranks({"unanswered": scored.unanswered, "pairs": group.rows_QK.size}, device)
+        share, allowed = total["unanswered"] / total["pairs"], self._context.config.judge.max_unanswered
+        if share > allowed:
+            raise StopTraining(
+                f"step {group.step}: the judge left {share:.0%} of the pairs unanswered (judge.max_unanswered is "
+                f"{allowed:.0%}); look at its log, then resume with the same command"
+            )
+        return scored
+
+    def state(self) -> dict[str, Any]:
+        """Groups that are being judged, and the probe's last Top-K."""
+        return {"groups": pack(list(self._queue)), "probe": self._probe.state()}
+
+    def load_state(self, state: Mapping[str, Any], step: int) -> None:
+        """Hand the groups to the judge again; the step after a checkpoint embeds the index anew."""
+        self._queue = deque(unpack(state["groups"], self._context, self._rewarder.submit))
+        self._probe.load_state(state["probe"])
+        if not self._is_refresh(step):
+            self._towers.refresh()
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says: the judge that gave reward may not grade the release."""
+        return {"reward_judge": self._judge.release, "queries_seen": self.steps * self._config.queries}
+
+    def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
+        """A release that keeps its parent's item encoder when only the query tower was trained."""
+        source = self._parent if self._config.towers == "query" else None
+        folder = self._context.folder.release
+        return save_release(
+            folder, self._encoder, item_source=source, parent=self._parent, training=training, state_dict=weights
+        )
+
+    def close(self) -> None:
+        """Stop judging."""
+        self._rewarder.close()
+        self._judge.close()
+        if self._heldout is not None:
+            self._heldout.close()
+
+
+def _parent(context: Context) -> Release:
+    if context.parent is None:
+        raise InputError("grpo: needs --release DIR: Retrieval-GRPO starts from an SFT release (paper section 2)")
+    return context.parent
+
+
+def _check_group_size(context: Context, config: GRPOConfig) -> None:
+    pool = len(context.data.items) if config.pool == "catalogue" else config.queries + config.batch_items
+    if config.k > pool:
+        raise InputError(f"grpo.k is {config.k}, more than the pool of {pool} items; lower it")
+    if config.k > 0.05 * pool and context.ranks.main:
+        print(
+            f"warning: grpo.k {config.k} is {config.k / pool:.0%} of the candidate pool of {pool} items; most of a "
+            "group will be irrelevant, which was measured to hurt (docs/decisions.md): enlarge the pool or lower it",
+            file=sys.stderr,
+        )
+
+
+def build(context: Context) -> RetrievalGRPO:
+    """The objective from the settings; both judges must answer before anything is embedded."""
+    config = context.config
+    judge = JudgeClient(config.judge)
+    reward_release = judge.release
+    heldout = None
+    if config.grpo.heldout_every:
+        if config.heldout_judge is None:
+            raise InputError("grpo.heldout_every needs heldout_judge.url: a judge other than the one that gives reward")
+        heldout = JudgeClient(config.heldout_judge)
+        if heldout.release == reward_release:
+            raise InputError(f"heldout_judge: is the reward judge itself ({reward_release[:12]}); give another one")
+    return RetrievalGRPO(context, config.grpo, judge, heldout)
+
+
+if __name__ == "__main__":
+    from taoemb.training.entry import main
+
+    main("grpo")
