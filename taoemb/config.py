@@ -28,6 +28,9 @@ class SplitConfig(_Section):
 
     valid: float = Field(0.1, ge=0, lt=1, description="Share of queries for choices made during development.")
     test: float = Field(0.2, ge=0, lt=1, description="Share of queries for the final numbers.")
+    by: Literal["query", "template"] = Field(
+        "query", description="`template`: test holds only queries of templates that train and valid never show."
+    )
     seed: int = 0
 
 
@@ -113,13 +116,25 @@ class JudgeServerConfig(_Section):
 class JudgeTrainConfig(_Section):
     """A cross-encoder judge trained from graded pairs."""
 
-    model: str = "all-MiniLM-L6-v2"
-    epochs: float = Field(2.0, gt=0)
-    max_pairs: int = Field(60_000, ge=1, description="Graded pairs used at most (evenly over queries).")
+    model: str = Field("all-MiniLM-L6-v2", description="Model folder, hub id, or the packaged default to start from.")
+    head: Literal["softmax", "ordinal"] = Field("softmax", description="Grades as classes, or as cuts on one score.")
+    epochs: float = Field(1.0, gt=0)
+    max_pairs: int = Field(30_000, ge=1, description="Graded pairs used at most (evenly over queries and grades).")
     batch_size: int = Field(64, ge=1)
     lr: float = Field(5e-5, gt=0)
-    warmup: float = Field(0.1, ge=0, le=1)
-    max_tokens: int = Field(192, ge=16)
+    warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps.")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Mass given to the neighbouring grades.")
+    frozen_layers: int = Field(0, ge=0, description="First layers (and word embeddings) that keep their weights.")
+    max_tokens: int = Field(96, ge=16, description="Query and item together; more reads more and trains slower.")
+    item_tokens: int = Field(
+        256, ge=16, description="Budget of the item texts it trains on: that of judge.item_tokens."
+    )
+    valid: float = Field(0.1, gt=0, lt=1, description="Share of the queries held out to measure agreement.")
+    query_share: float = Field(1.0, gt=0, le=1, description="Use only this share of the queries, for two judges …")
+    query_part: int = Field(0, ge=0, description="… that share none: the number of the part, e.g. 0 or 1 of 0.5.")
+    precision: Literal["auto", "fp32", "bf16-autocast"] = Field(
+        "auto", description="`auto`: bf16 where hardware has it."
+    )
     seed: int = 0
 
 

@@ -88,7 +88,8 @@ def _shown(value: object) -> str:
 def stream(root: Path, table: str, report: Reporter) -> Iterator[pa.RecordBatch]:
     """Yield a table's checked record batches in the contract's types (absent optional columns are null).
 
-    A column of the wrong type is reported and read as null. Reports a missing or unreadable file and yields nothing.
+    A table without rows gives one empty batch. A column of the wrong type is reported and read as null. Reports a missing
+    or unreadable file and yields nothing.
     """
     path = root / file_name(table)
     if not path.is_file():
@@ -105,7 +106,8 @@ def _batches(parquet: pq.ParquetFile, table: str, report: Reporter) -> Iterator[
     unusable = set(_check_columns(have, table, report))
     absent = [name for name in SCHEMAS[table].names if name not in have.names]
     start = 0
-    for raw in parquet.iter_batches(BATCH_ROWS):
+    empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in have], schema=have)
+    for raw in parquet.iter_batches(BATCH_ROWS) if parquet.metadata.num_rows else [empty]:
         columns: dict[str, pa.Array] = {}
         for name in (*have.names, *absent):
             want = wanted_type(table, name)
@@ -120,6 +122,8 @@ def _batches(parquet: pq.ParquetFile, table: str, report: Reporter) -> Iterator[
                 _check_values(columns[name], table, name, start, report)
         yield pa.RecordBatch.from_pydict(columns)
         start += len(raw)
+    if table == "items" and start == 0:
+        report(table, None, "holds no items")
 
 
 def _check_columns(have: pa.Schema, table: str, report: Reporter) -> Iterator[str]:

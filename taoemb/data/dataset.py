@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taoemb.data.checks import FirstViolation, Reporter, check_unique, resolve, stream
-from taoemb.data.schemas import ITEMS, QUERIES, SCHEMAS, SIGNAL_PREFIX, SPEC, file_name
+from taoemb.data.schemas import SCHEMAS, SIGNAL_PREFIX, SPEC, file_name
 from taoemb.errors import InputError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def open_dataset(root: Path, need: Sequence[str] = ("items",), cache_dir: Path |
             wanted.add("queries")
     items = open_catalogue(root, cache_dir)
     report = FirstViolation(root)
-    queries = read_queries(root, report) if "queries" in wanted else Queries([], [], [], [])
+    queries = _read_queries(root, report) if "queries" in wanted else Queries([], [], [], [])
     pairs = _read_pairs(root, items, queries, report) if "pairs" in wanted else None
     judgments = _read_judgments(root, items, queries, report) if "judgments" in wanted else None
     return Dataset(root, items, queries, pairs, judgments)
@@ -194,18 +194,12 @@ def open_catalogue(root: Path, cache_dir: Path | None = None) -> Catalogue:
     """Open items.parquet alone. Raises InputError at the first violation."""
     root = Path(root)
     if cache_dir is None:
-        batches = stream(root, "items", FirstViolation(root))
-        first = next(batches, None)
-        table = pa.Table.from_batches([first, *batches]) if first is not None else _no_items()
+        table = pa.Table.from_batches(list(stream(root, "items", FirstViolation(root))))
         check_unique(table.column("item_id"), "items", "item_id", FirstViolation(root))
         return Catalogue(table)
     cached = _cached_items(root, Path(cache_dir))
     with pa.memory_map(str(cached)) as source:
         return Catalogue(pa.ipc.open_file(source).read_all())
-
-
-def _no_items() -> pa.Table:
-    return ITEMS.empty_table()
 
 
 def _cached_items(root: Path, cache_dir: Path) -> Path:
@@ -229,10 +223,9 @@ def _cached_items(root: Path, cache_dir: Path) -> Path:
 
 def _write_arrow(root: Path, path: Path) -> None:
     batches = stream(root, "items", FirstViolation(root))
-    first = next(batches, None)
-    with pa.ipc.new_file(path, first.schema if first is not None else ITEMS) as writer:
-        for batch in [first] if first is not None else []:
-            writer.write_batch(batch)
+    first = next(batches)
+    with pa.ipc.new_file(path, first.schema) as writer:
+        writer.write_batch(first)
         for batch in batches:
             writer.write_batch(batch)
     with pa.memory_map(str(path)) as source:
@@ -240,17 +233,12 @@ def _write_arrow(root: Path, path: Path) -> None:
         check_unique(ids, "items", "item_id", FirstViolation(root))
 
 
-def read_queries(root: Path, report: Reporter) -> Queries:
-    """Read and check queries.parquet."""
-    table = pa.Table.from_batches(list(stream(root, "queries", report)) or [_empty_batch()])
+def _read_queries(root: Path, report: Reporter) -> Queries:
+    table = pa.Table.from_batches(list(stream(root, "queries", report)))
     check_unique(table.column("query_id"), "queries", "query_id", report)
     specs = table.column(SPEC.name).to_pylist() if SPEC.name in table.column_names else [None] * len(table)
     slices = [tuple(names or ()) for names in table.column("slices").to_pylist()]
     return Queries(table.column("query_id").to_pylist(), table.column("text").to_pylist(), slices, specs)
-
-
-def _empty_batch() -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in QUERIES], schema=QUERIES)
 
 
 def _read_pairs(root: Path, items: Catalogue, queries: Queries, report: Reporter) -> Pairs:
@@ -269,8 +257,7 @@ def _linked(
     root: Path, name: str, items: Catalogue, queries: Queries, report: Reporter
 ) -> tuple[np.ndarray, np.ndarray, pa.Table]:
     """Rows of the queries and items that a table names by id."""
-    batches = list(stream(root, name, report))
-    table = pa.Table.from_batches(batches, None if batches else SCHEMAS[name])
+    table = pa.Table.from_batches(list(stream(root, name, report)))
     query_rows = resolve(table.column("query_id"), pa.array(queries.ids, pa.string()), name, "query_id", report)
     item_rows = resolve(table.column("item_id"), items.ids, name, "item_id", report)
     return query_rows.astype(np.int32), item_rows, table

@@ -56,7 +56,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def write_table(path: Path, table: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema | None = None) -> int:
-    """Write a Parquet file (zstd, row groups of 65,536); record batches need their `schema`. Returns the rows written."""
+    """Write a Parquet file (zstd, row groups of 65,536); record batches need their `schema`. Returns the row count."""
     batches = table.to_batches() if isinstance(table, pa.Table) else table
     rows = 0
     with pq.ParquetWriter(path, table.schema if schema is None else schema, compression="zstd") as writer:

@@ -71,7 +71,7 @@ class _Collector:
 def validate(root: Path) -> ValidationReport:
     """Check every value of a dataset folder and count what it holds.
 
-    items.parquet must be there, and queries.parquet where pairs or judgments are. Memory: the ids, and one batch of rows.
+    items.parquet must be there, and queries.parquet where pairs or judgments are. Memory: ids and one batch of rows.
     Raises InputError when `root` is no folder.
     """
     root = Path(root)
