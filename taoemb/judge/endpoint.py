@@ -20,6 +20,7 @@ from taoemb.judge.metrics import JudgeMetrics
 
 TOP_LOGPROBS = 20  # the most that OpenAI and vLLM give by default
 Conversation = list[dict[str, str]]
+_MEANING = {401: "wants a valid key (judge.api_key_file)", 403: "forbids access", 404: "lacks the model or route"}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _log = logging.getLogger(__name__)
 
@@ -102,8 +103,8 @@ class Endpoint:
             if self._had_logprobs:
                 return None
             raise JudgeUnavailable(
-                f"the judge at {self.url} gives no log-probabilities; serve it by a runtime that answers `logprobs` and "
-                f"`top_logprobs` (vLLM, KServe's HuggingFace runtime, taoemb judge serve)"
+                f"the judge at {self.url} gives no log-probabilities; use a runtime that answers `top_logprobs` (vLLM, "
+                "KServe's HuggingFace runtime, taoemb judge serve)"
             ) from None
         self._had_logprobs = True
         return probs
@@ -133,13 +134,8 @@ class Endpoint:
         if status in (404, 405) and route.endswith("/batch"):
             raise NoBatchRoute
         if status in (401, 403, 404):
-            meaning = {
-                401: "wants a valid key (judge.api_key_file)",
-                403: "forbids access",
-                404: "knows no such route or model",
-            }
             raise JudgeUnavailable(
-                f"the judge at {self.url}{route} {meaning[status]}: HTTP {status} {_detail(response)}; "
+                f"the judge at {self.url}{route} {_MEANING[status]}: HTTP {status} {_detail(response)}; "
                 f"check judge.url and judge.model ({self._model!r})"
             )
         if status >= 300:
