@@ -1,0 +1,260 @@
+"""Pipelines as files: compile a source to YAML, and read back what a compiled file offers and wants.
+
+The compiled YAML is the one thing that runs everywhere, so everything here works on that file: its parameters, its
+steps and its outputs are read from it, never from the Python source. Reading needs no kfp.
+"""
+
+import importlib.util
+import json
+import math
+import re
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import yaml
+
+from taoemb import __version__
+from taoemb.errors import InputError
+
+BASE_IMAGE = f"ghcr.io/taoemb/trainer:{__version__}"
+"""The image that components run in; `compile_pipeline(image=…)` puts another in its place."""
+
+_TYPES = {
+    "STRING": "str",
+    "NUMBER_INTEGER": "int",
+    "NUMBER_DOUBLE": "float",
+    "BOOLEAN": "bool",
+    "LIST": "list",
+    "STRUCT": "dict",
+}
+_EXTENSIONS = {"system.HTML": ".html", "system.Metrics": ".json", "system.Markdown": ".md"}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One typed parameter of a pipeline; `default` is None when it must be given."""
+
+    name: str
+    kind: str
+    default: Any
+    required: bool
+    description: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One task that does work. `name` is its folder and log; `task` its name in the graph; `title` what people read."""
+
+    name: str
+    task: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """An artefact that the pipeline hands out: `file` is its name in a run's folder."""
+
+    name: str
+    file: str
+    step: str
+    artifact: str
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a compiled file says of itself."""
+
+    name: str
+    path: Path
+    description: str
+    parameters: Mapping[str, Parameter]
+    steps: Sequence[Step]
+    outputs: Sequence[Output]
+
+
+def read_pipeline(path: Path) -> Pipeline:
+    """Read a compiled pipeline; InputError when `path` is not one."""
+    spec = read_spec(path)[0]
+    root = spec["root"]
+    given = root.get("inputDefinitions", {}).get("parameters", {})
+    return Pipeline(
+        name=spec["pipelineInfo"]["name"],
+        path=path,
+        description=spec["pipelineInfo"].get("description", ""),
+        parameters={name: _parameter(name, entry) for name, entry in given.items()},
+        steps=_steps(spec),
+        outputs=_outputs(spec),
+    )
+
+
+def read_spec(path: Path) -> list[dict[str, Any]]:
+    """The YAML documents of a compiled pipeline: its spec, then (perhaps) its platform part."""
+    try:
+        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"{path}: not YAML; expected a compiled pipeline (`taoemb pipeline compile`)") from None
+    spec = documents[0] if documents else None
+    wanted = ("pipelineInfo", "root", "deploymentSpec", "components")
+    if not isinstance(spec, dict) or any(not isinstance(spec.get(key), dict) for key in wanted):
+        raise InputError(f"{path}: not a compiled pipeline; make one with `taoemb pipeline compile`")
+    return documents
+
+
+def _parameter(name: str, entry: Mapping[str, Any]) -> Parameter:
+    kind = _TYPES.get(entry["parameterType"], "str")
+    default = entry.get("defaultValue")
+    return Parameter(
+        name=name,
+        kind=kind,
+        default=int(default) if kind == "int" and default is not None else default,
+        required=not entry.get("isOptional", False),
+        description=entry.get("description", ""),
+    )
+
+
+def _steps(spec: Mapping[str, Any]) -> list[Step]:
+    components = spec["components"]
+    dags = [spec["root"]["dag"], *(entry["dag"] for entry in components.values() if "dag" in entry)]
+    tasks = [(name, task) for dag in dags for name, task in dag["tasks"].items()]
+    return [
+        Step(task["componentRef"]["name"].removeprefix("comp-"), name, task["taskInfo"]["name"])
+        for name, task in tasks
+        if "executorLabel" in components[task["componentRef"]["name"]]
+    ]
+
+
+def _outputs(spec: Mapping[str, Any]) -> list[Output]:
+    found = []
+    root = spec["root"]
+    tasks = root["dag"]["tasks"]
+    for name, entry in root["dag"].get("outputs", {}).get("artifacts", {}).items():
+        producer = entry["artifactSelectors"][0]
+        step = tasks[producer["producerSubtask"]]["componentRef"]["name"].removeprefix("comp-")
+        schema = root["outputDefinitions"]["artifacts"][name]["artifactType"]["schemaTitle"]
+        found.append(Output(name, name + _EXTENSIONS.get(schema, ""), step, producer["outputArtifactKey"]))
+    return found
+
+
+def parse_arguments(pipeline: Pipeline, texts: Sequence[str]) -> dict[str, Any]:
+    """Turn `["steps=100", …]` into typed arguments; InputError names the parameter that is unknown or badly typed."""
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--param {text!r}: expected name=value")
+        if name not in pipeline.parameters:
+            known = ", ".join(pipeline.parameters)
+            raise InputError(f"--param {name}: {pipeline.name} has no such parameter; it has {known}")
+        arguments[name] = _value(pipeline.parameters[name], value)
+    return arguments
+
+
+def require_arguments(pipeline: Pipeline, arguments: Mapping[str, Any]) -> None:
+    """InputError when a parameter without default is not among `arguments`."""
+    missing = [name for name, entry in pipeline.parameters.items() if entry.required and name not in arguments]
+    if missing:
+        entry = pipeline.parameters[missing[0]]
+        raise InputError(f"--param {entry.name}=… is needed: {entry.description or entry.kind}")
+
+
+def _value(parameter: Parameter, text: str) -> Any:
+    problem = InputError(f"--param {parameter.name}: expected {parameter.kind}, got {text!r}")
+    if parameter.kind == "str":
+        return text
+    if parameter.kind == "bool":
+        truth = {"true": True, "false": False}.get(text.lower())
+        if truth is None:
+            raise InputError(f"{problem} (true or false)")
+        return truth
+    if parameter.kind in ("int", "float"):
+        try:
+            number = int(text) if parameter.kind == "int" else float(text)
+        except ValueError:
+            raise problem from None
+        if not math.isfinite(number):
+            raise problem
+        return number
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        raise InputError(f"{problem} (as JSON)") from None
+    if not isinstance(value, list if parameter.kind == "list" else dict):
+        raise InputError(f"{problem} (as JSON)")
+    return value
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One source and how its compiled file stood: made anew, the same as before, or (checking) different."""
+
+    name: str
+    file: Path
+    state: Literal["written", "unchanged", "differs"]
+
+
+def compile_pipelines(
+    folder: Path, names: Sequence[str] = (), *, check: bool = False, image: str = BASE_IMAGE
+) -> list[Compiled]:
+    """Compile `folder`/NAME.py to `folder`/NAME.yaml for each name (default: all); `check` writes nothing.
+
+    A source imports its components as `components.…` from the folder beside `folder`.
+    """
+    known = sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
+    if not known:
+        raise InputError(f"{folder}: no pipeline sources here; run in a checkout of the project or pass --dir")
+    for name in names:
+        if name not in known:
+            raise InputError(f"{name}: no such pipeline in {folder}; there are {', '.join(known)}")
+    if not re.fullmatch(r"[\w.\-/:@]+", image):
+        raise InputError(f"--image {image!r}: not an image reference")
+    texts = {name: _compile(folder / f"{name}.py", image) for name in names or known}
+    return [_store(name, folder / f"{name}.yaml", text, check) for name, text in texts.items()]
+
+
+def _store(name: str, file: Path, text: str, check: bool) -> Compiled:
+    if file.is_file() and file.read_text(encoding="utf-8") == text:
+        return Compiled(name, file, "unchanged")
+    if check:
+        return Compiled(name, file, "differs")
+    draft = file.with_suffix(".yaml.tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)
+    return Compiled(name, file, "written")
+
+
+def _compile(source: Path, image: str) -> str:
+    from kfp.compiler import Compiler
+    from kfp.dsl.graph_component import GraphComponent
+
+    found = [value for value in vars(_load(source)).values() if isinstance(value, GraphComponent)]
+    if len(found) != 1:
+        raise InputError(f"{source}: expected one @dsl.pipeline, found {len(found)}")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "pipeline.yaml"
+        Compiler().compile(found[0], str(target))
+        text = target.read_text(encoding="utf-8")
+    return text.replace(f"image: {BASE_IMAGE}\n", f"image: {image}\n")
+
+
+def _load(source: Path) -> ModuleType:
+    root = str(source.resolve().parent.parent)
+    spec = importlib.util.spec_from_file_location(f"_pipeline_{source.stem}", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    before = set(sys.modules)
+    sys.path.insert(0, root)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(root)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "components" and name not in before]:
+            del sys.modules[name]  # another checkout has components of the same names
+    return module

@@ -1,0 +1,108 @@
+"""What the steps of a pipeline share: settings as one text, a folder that outlives an interruption, a judge to call.
+
+A component's function travels as source into the image and imports the library there; what several components need
+stands here, so that each stays a few lines. Importing this is cheap.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from taoemb.config import Config, JudgeConfig, load_config
+from taoemb.errors import InputError
+
+STAGES = {
+    "prepare": ("split", "queries"),
+    "judge": ("judge", "judge_train"),
+    "heldout_judge": ("heldout_judge", "judge_train"),
+    "sft": ("encoder", "sft", "engine", "rewards"),
+    "grpo": ("encoder", "judge", "judge_server", "heldout_judge", "rewards", "grpo", "engine"),
+    "evaluate": ("encoder", "judge", "judge_server", "heldout_judge", "evaluation", "gate"),
+    "gate": ("gate",),
+    "publish": ("encoder", "milvus"),
+}
+"""The sections of the settings that each step reads: a step runs again only when its own part changes."""
+
+CHUNK = 1 << 20
+
+
+def settings_from(text: str, overrides: Sequence[str] = ()) -> Config:
+    """The settings in a YAML text, with `overrides` ("grpo.k=16"); InputError speaks of "settings"."""
+    with settings_file(text) as path:
+        try:
+            return load_config(path, overrides)
+        except InputError as error:
+            raise InputError(
+                str(error).replace(f"--config {path}", "settings").replace(str(path), "settings")
+            ) from None
+
+
+def settings_text(config: Config, sections: Sequence[str] = ()) -> str:
+    """YAML of what was set explicitly (in these sections, or all): `settings_from` gives the same settings back."""
+    chosen = config.model_dump(mode="json", exclude_unset=True, include=set(sections) if sections else None)
+    return yaml.safe_dump(chosen, sort_keys=True, allow_unicode=True) if chosen else ""
+
+
+@contextmanager
+def settings_file(text: str) -> Iterator[Path]:
+    """The text as a file for `--config`, for as long as the block runs."""
+    with tempfile.TemporaryDirectory(prefix="taoemb-") as folder:
+        path = Path(folder) / "settings.yaml"
+        path.write_text(text, encoding="utf-8")
+        yield path
+
+
+def stage_settings(config: Config) -> dict[str, str]:
+    """For each step its own part of the settings, as text."""
+    return {stage: settings_text(config, sections) for stage, sections in STAGES.items()}
+
+
+def run_overrides(parameters: Mapping[str, Any]) -> list[str]:
+    """Run parameters ("sft.steps" → 40) as overrides; what was left empty ("", 0 or a negative seed) is not one."""
+    given = {key: value for key, value in parameters.items() if value not in ("", 0) or key.endswith("seed")}
+    return [f"{key}={json.dumps(value)}" for key, value in given.items() if value != -1]
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest of a dataset folder's contents: a step that reads the folder runs again when a byte changed."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.parquet")):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def run_folder(workspace: str, step: str, *inputs: str) -> Iterator[Path]:
+    """A folder to train in. With a workspace it is the same one when the step starts again on the same `inputs`,
+    so that training continues from its last checkpoint; it is removed when the block ends well."""
+    if not workspace:
+        with tempfile.TemporaryDirectory(prefix=f"taoemb-{step}-") as folder:
+            yield Path(folder)
+        return
+    identity = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
+    folder = Path(workspace) / f"{step}-{identity}"
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def judge_url(config: JudgeConfig | None, model: Path) -> Iterator[str]:
+    """Where the judge answers: the endpoint that the settings name, or `model` served on loopback for the block."""
+    if config is not None and config.url:
+        yield config.url
+        return
+    from taoemb.judge.local import running_judge
+
+    with running_judge(model) as url:
+        yield url
