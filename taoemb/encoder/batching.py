@@ -85,6 +85,7 @@ class TokenTable:
     """Tokenised texts held flat, from which padded batches are gathered without Python work per token."""
 
     def __init__(self, rows: Sequence[Sequence[int]], pad_id: int) -> None:
+        rows = [row or [pad_id] for row in rows]  # a text without any token is read as one padding token
         self.lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
         self._flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(self._starts[-1]))
@@ -93,8 +94,8 @@ class TokenTable:
     def batch(self, order: np.ndarray) -> TokenBatch:
         """The texts at `order`, right-padded to the longest of them."""
         lengths = self.lengths[order]
-        columns = np.arange(max(int(lengths.max()), 1))
+        columns = np.arange(int(lengths.max()))
         mask = columns[None, :] < lengths[:, None]
-        at = np.minimum(self._starts[order][:, None] + columns[None, :], max(len(self._flat) - 1, 0))
+        at = np.minimum(self._starts[order][:, None] + columns[None, :], len(self._flat) - 1)
         ids = np.where(mask, self._flat[at], self._pad_id)
         return TokenBatch(torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)), order)

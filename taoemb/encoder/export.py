@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from taoemb.config import LoraConfig
-from taoemb.encoder.model import Encoder, quiet_transformers
+from taoemb.encoder.model import Encoder, backbone_width, quiet_transformers
 from taoemb.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,15 +36,14 @@ def write_encoder(
         model.save_pretrained(folder, state_dict=_weights(encoder, state_dict), max_shard_size="1000GB")
     _write_json(folder / "config.json", _read_json(folder / "config.json") | {"dtype": "float32"})
     _write_tokenizer(folder, encoder)
-    width = int(model.config.to_dict()["hidden_size"])
-    _write_modules(folder, encoder, width, max_tokens)
+    _write_modules(folder, encoder, backbone_width(model.config), max_tokens)
 
 
 def _plain_model(encoder: Encoder) -> PreTrainedModel:
     """The model without its adapters' wrapper."""
     if encoder.lora is None:
         return encoder.backbone
-    return cast("PeftModel", encoder.backbone).get_base_model()
+    return cast(PreTrainedModel, cast("PeftModel", encoder.backbone).get_base_model())
 
 
 def _weights(encoder: Encoder, state_dict: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

@@ -20,10 +20,11 @@ from transformers.models.auto.modeling_auto import (
 
 from taoemb.config import EncoderConfig, LoraConfig
 from taoemb.encoder.manifest import Pooling
-from taoemb.encoder.model import Encoder, EncoderSpec, quiet_transformers
+from taoemb.encoder.model import Encoder, EncoderSpec, backbone_width, quiet_transformers
 from taoemb.encoder.sources import ModelSource
 from taoemb.errors import InputError
 
+_POOLER = "pooler"  # BERT's does not reach the vectors: no gradient, no adapters, no optimiser state
 _UNLIMITED = 1_000_000  # tokenizers without a limit say 1e30
 _UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 
@@ -64,7 +65,7 @@ def _backbone(folder: Path, config: EncoderConfig, model_config: PretrainedConfi
     except _UNREADABLE as error:
         raise _unusable(folder, error) from error
     for name, child in backbone.named_children():
-        if name == "pooler":  # BERT's pooler does not reach the vectors: no gradient, no optimiser state
+        if name == _POOLER:
             child.requires_grad_(False)
     return backbone if config.lora is None else _with_adapters(backbone, config.lora)
 
@@ -78,7 +79,7 @@ def _with_adapters(backbone: PreTrainedModel, lora: LoraConfig) -> PreTrainedMod
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets,
-        exclude_modules=r"(.*\.)?pooler(\..*)?",
+        exclude_modules=rf"{_POOLER}\..*" if _POOLER in dict(backbone.named_children()) else None,
         task_type=peft.TaskType.FEATURE_EXTRACTION,
     )
     try:
@@ -90,7 +91,10 @@ def _with_adapters(backbone: PreTrainedModel, lora: LoraConfig) -> PreTrainedMod
 def _spec(
     source: ModelSource, config: EncoderConfig, model_config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> EncoderSpec:
-    width = int(model_config.to_dict()["hidden_size"])
+    if model_config.is_encoder_decoder:
+        kind = model_config.model_type
+        raise InputError(f"encoder.model: {kind} is an encoder-decoder; use a BERT-like model or a decoder LLM")
+    width = backbone_width(model_config)
     dimension = config.dimension or source.dimension or width
     if dimension > width:
         raise InputError(f"encoder.dimension {dimension}: {source.base_model} gives only {width} dimensions")
@@ -98,7 +102,7 @@ def _spec(
     meant = min(source.token_limit or limit, limit)
     return EncoderSpec(
         base_model=source.base_model,
-        pooling=config.pooling if config.pooling != "auto" else source.pooling or _natural_pooling(model_config),
+        pooling=source.pooling or _natural_pooling(model_config),
         dimension=dimension,
         query_template=config.query_template or source.query_template or "{text}",
         item_template=config.item_template or source.item_template or "{title}",
@@ -116,15 +120,16 @@ def _tokens(name: str, asked: int | None, own: int | None, usual: int, meant: in
 
 
 def _token_limit(model_config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    positions = model_config.to_dict().get("max_position_embeddings") or _UNLIMITED
+    try:
+        positions = int(model_config.get_text_config().max_position_embeddings)
+    except AttributeError:  # a model without a table of positions
+        positions = _UNLIMITED
     return int(min(positions, tokenizer.model_max_length, _UNLIMITED))
 
 
 def _natural_pooling(model_config: PretrainedConfig) -> Pooling:
     """Last token for models that read left to right, mean for the others."""
     kind = model_config.model_type
-    if model_config.is_encoder_decoder:
-        raise InputError(f"encoder.model: {kind} is an encoder-decoder; use a BERT-like model or a decoder LLM")
     causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return "last" if causal else "mean"
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from taoemb.config import EncoderConfig, LoraConfig
@@ -141,10 +141,8 @@ class Encoder(nn.Module):
         read = [self.query_template.render(text) for text in texts] if kind == "query" else list(texts)
         fast = self._fast[kind]
         if fast is not None:
-            rows = [encoding.ids for encoding in fast.encode_batch_fast(read)]
-        else:
-            rows = self.tokenizer(read, truncation=True, max_length=self._limits[kind])["input_ids"]
-        return [row or [self._pad_id] for row in rows]  # a text without any token is read as one padding token
+            return [encoding.ids for encoding in fast.encode_batch_fast(read)]
+        return self.tokenizer(read, truncation=True, max_length=self._limits[kind])["input_ids"]
 
 
 def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> Encoder:
@@ -157,7 +155,12 @@ def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> E
     from taoemb.encoder.loading import load
     from taoemb.encoder.sources import find_model
 
-    return load(find_model(config.model), config).to(device)
+    return load(find_model(config.model, None if config.pooling == "auto" else config.pooling), config).to(device)
+
+
+def backbone_width(model_config: PretrainedConfig) -> int:
+    """Dimensions of the last hidden states."""
+    return int(model_config.get_text_config().hidden_size)
 
 
 @contextmanager

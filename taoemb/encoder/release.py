@@ -209,9 +209,10 @@ def _new_folder(out: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        if out.exists():
-            os.replace(out, old)
-        os.replace(partial, out)
-    finally:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        raise
+    if out.exists():
+        os.replace(out, old)
+    os.replace(partial, out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,7 @@ default. Each says in its own files how it wants to be pooled, prompted and cut.
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +41,29 @@ class ModelSource:
     """The longest text that the model's authors meant it for."""
 
 
-def find_model(name: str) -> ModelSource:
-    """Resolve `encoder.model`. Raises InputError that says what to do when it is not there or not usable."""
+def find_model(name: str, pooling: Pooling | None = None) -> ModelSource:
+    """Resolve `encoder.model`; a `pooling` that is given stands instead of the model's own.
+
+    Raises InputError that says what to do when the model is not there or not usable.
+    """
+    source = _read_folder(*_locate(name), pooling)
+    return source if pooling is None else replace(source, pooling=pooling)
+
+
+def _locate(name: str) -> tuple[Path, str]:
     if name == DEFAULT_MODEL:
-        return read_folder(_packaged_default(), DEFAULT_MODEL)
+        return _packaged_default(), DEFAULT_MODEL
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return read_folder(folder, folder.resolve().name)
+        return folder, folder.resolve().name
     if folder.exists():
         raise InputError(f"encoder.model {name!r}: is a file; give the folder that holds the model")
     if name.startswith(("/", ".", "~")) or name.count("/") > 1 or not name.strip():
         raise InputError(f"encoder.model {name!r}: no such folder")
-    return read_folder(_download(name), name)
+    return _download(name), name
 
 
-def read_folder(folder: Path, name: str) -> ModelSource:
+def _read_folder(folder: Path, name: str, pooling: Pooling | None) -> ModelSource:
     """What the model in `folder` says about itself; a release is verified against its digest."""
     if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
@@ -71,7 +79,7 @@ def read_folder(folder: Path, name: str) -> ModelSource:
             max_item_tokens=manifest.max_item_tokens,
         )
     if (folder / "modules.json").exists():
-        return _sentence_transformer(folder, name)
+        return _sentence_transformer(folder, name, pooling)
     if (folder / "config.json").exists():
         return ModelSource(folder, name)
     raise InputError(f"encoder.model {str(folder)!r}: holds no model (no {MANIFEST}, modules.json or config.json)")
@@ -103,7 +111,7 @@ def _download(name: str) -> Path:
         ) from None
 
 
-def _sentence_transformer(folder: Path, name: str) -> ModelSource:
+def _sentence_transformer(folder: Path, name: str, pooling: Pooling | None) -> ModelSource:
     modules = _read_json(folder / "modules.json")
     kinds = {str(module["type"]).rpartition(".")[2]: folder / str(module["path"]) for module in modules}
     foreign = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
@@ -121,7 +129,7 @@ def _sentence_transformer(folder: Path, name: str) -> ModelSource:
     return ModelSource(
         folder=home,
         base_model=name,
-        pooling=_pooling(kinds["Pooling"] / "config.json") if "Pooling" in kinds else None,
+        pooling=_pooling(kinds["Pooling"] / "config.json") if pooling is None and "Pooling" in kinds else None,
         query_template=f"{query}{{text}}" if query else None,
         item_template=f"{escape_item_literal(document)}{{title}}" if document else None,
         token_limit=limits.get("max_seq_length"),
