@@ -7,7 +7,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import stamina
@@ -78,6 +77,7 @@ class Asker:
     async def release(self) -> str:
         """The judge's name; asked once, waited for up to `wait_s`."""
         async with self._naming:
+            self._breaker.renew_patience()
             while self._release is None:
                 try:
                     self._release = await self._through_breaker(0, self._endpoint.release)
@@ -88,6 +88,7 @@ class Asker:
     def start(self, pairs: Iterable[tuple[bytes, Conversation]]) -> list[Question]:
         """Send `pairs` (key, conversation) on their way in batches."""
         loop = asyncio.get_running_loop()
+        self._breaker.renew_patience()
         questions = [Question(key, messages, loop.create_future()) for key, messages in pairs]
         for question in questions:
             question.answer.add_done_callback(_mark_seen)
@@ -143,9 +144,15 @@ class Asker:
 
     async def _with_retries(self, conversations: Sequence[Conversation]) -> list[Probs | None]:
         policy = self._policy
-        ask = partial(self._endpoint.ask, conversations)
+        before: int | None = None
+
+        async def ask() -> list[Probs | None]:
+            nonlocal before
+            before = self._breaker.successes if before is None else before
+            return await self._endpoint.ask(conversations)
+
         while True:
-            successes = self._breaker.successes
+            before = None
             try:
                 async for attempt in stamina.retry_context(
                     on=_backoff,
@@ -158,7 +165,8 @@ class Asker:
                     with attempt:
                         return await self._through_breaker(id(conversations), ask)
             except Transient as failure:
-                if self._breaker.successes > successes or await self._lives_without(failure):
+                others_answered = before is not None and self._breaker.successes > before
+                if others_answered or await self._lives_without(failure):
                     raise _GaveUp(str(failure)) from None
             self._breaker.trip()  # the judge is away: wait for it
 

@@ -99,6 +99,12 @@ class Breaker:
         if self.state is State.CLOSED:
             self._open()
 
+    def renew_patience(self) -> None:
+        """A new call after giving up waits anew, and probes at once."""
+        now = asyncio.get_running_loop().time()
+        if self._down_since is not None and now >= self._deadline():
+            self._down_since = self._probe_at = now
+
     def give_up_when_away(self) -> None:
         """Raise JudgeUnavailable once the judge has been away for `wait_s`."""
         now = asyncio.get_running_loop().time()

@@ -11,10 +11,11 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -30,6 +31,7 @@ from taoemb.judge.prompt import frame_messages, item_text, load_rubric, query_te
 
 __all__ = ["JudgeClient", "JudgeUnavailable", "Judged", "RetryPolicy"]
 
+T = TypeVar("T")
 WRITE_EVERY = 256  # judgments in one transaction of the cache
 
 
@@ -78,13 +80,13 @@ class JudgeClient:
     @property
     def release(self) -> str:
         """What names the judge in caches and records: `config.release`, else what GET {url}/models says (blocks)."""
-        return asyncio.run_coroutine_threadsafe(self._asker.release(), self._alive_loop()).result()
+        return self._start(self._asker.release).result()
 
     def submit(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> "concurrent.futures.Future[Judged]":
         """Ask for P pairs (queries[i], items[i]); items are records of the catalogue. Returns at once."""
         if len(queries) != len(items):
             raise ValueError(f"{len(queries)} queries for {len(items)} items")
-        return asyncio.run_coroutine_threadsafe(self._judge(list(queries), list(items)), self._alive_loop())
+        return self._start(partial(self._judge, list(queries), list(items)))
 
     def grade(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Judged:
         """Ask for P pairs and wait."""
@@ -108,10 +110,10 @@ class JudgeClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _alive_loop(self) -> asyncio.AbstractEventLoop:
+    def _start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> "concurrent.futures.Future[T]":
         if not self._thread.is_alive():
             raise TaoembError("the judge client is closed")
-        return self._loop
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     async def _stop(self) -> None:
         await self._asker.close()

@@ -45,9 +45,7 @@ class Endpoint:
             raise InputError(
                 "judge.url is not set: give the base URL of the judge, e.g. http://127.0.0.1:8081/openai/v1"
             )
-        url = httpx.URL(config.url)
-        if url.scheme not in ("http", "https") or not url.host:
-            raise InputError(f"judge.url {config.url!r}: expected http://HOST[:PORT]/openai/v1 or https://…")
+        host = _host(config.url)
         self.url = config.url.rstrip("/")
         self.batches = config.batch_size > 1
         self._model, self._metrics = config.model, metrics
@@ -58,7 +56,7 @@ class Endpoint:
             headers={"content-type": "application/json"} | _authorization(config),
             timeout=httpx.Timeout(config.timeout_s, connect=min(config.timeout_s, 10.0), pool=None),
             limits=httpx.Limits(max_connections=config.concurrency + 1, max_keepalive_connections=config.concurrency),
-            trust_env=url.host not in _LOOPBACK,  # proxies and certificates of the environment are for the network
+            trust_env=host not in _LOOPBACK,  # proxies and certificates of the environment are for the network
         )
 
     async def close(self) -> None:
@@ -144,6 +142,16 @@ class Endpoint:
 
 class NoBatchRoute(Exception):
     """The server has no route for several conversations in one request."""
+
+
+def _host(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InputError(f"judge.url {url!r}: expected http://HOST[:PORT]/openai/v1 or https://…")
+    return parsed.host
 
 
 def _authorization(config: JudgeConfig) -> dict[str, str]:

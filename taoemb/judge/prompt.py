@@ -105,9 +105,8 @@ def item_text(record: Mapping[str, Any], budget: int) -> str:
             left -= _cost(line) + 1
     entries = _attributes(record)
     description = _one_line(_text(record, "description"))
-    wanted_by_entries = sum(_cost(entry) + 2 for entry in entries)
     share = max(left // 2, left - _cost(description) - len("\ndescription: "))
-    kept = _whole_entries(entries, min(share, wanted_by_entries) - len("\nattributes: "))
+    kept = _whole_entries(entries, share - len("\nattributes: "))
     if kept:
         lines.append(f"attributes: {kept}")
         left -= _cost(lines[-1]) + 1
