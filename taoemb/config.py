@@ -70,7 +70,9 @@ class EncoderConfig(_Section):
     dimension: int | None = Field(None, ge=8, description="Cut vectors to this many dimensions (Matryoshka).")
     matryoshka: tuple[int, ...] = Field((), description="Also train these shorter dimensions (SFT).")
     lora: LoraConfig | None = None
-    tokens_per_batch: int = Field(8192, ge=64, description="Padded tokens in one forward pass when embedding in bulk.")
+    tokens_per_batch: int | None = Field(
+        None, ge=64, description="Padded tokens in one forward pass when embedding in bulk; default by device."
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of bulk embedding.")
     attention: str | None = Field(None, description="transformers' attn_implementation, e.g. sdpa, flash_attention_2.")
     trust_remote_code: bool = False
@@ -270,6 +272,7 @@ class MilvusConfig(_Section):
     bulk_remote: str | None = Field(
         None, description="Where the bulk folder lies in the bucket that Milvus imports from; empty: its root."
     )
+    bulk_url: str | None = Field(None, description="Milvus' REST address, where it is not the same as `uri`.")
 
 
 class EvaluationConfig(_Section):

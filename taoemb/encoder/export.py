@@ -1,7 +1,9 @@
 """An encoder as a sentence-transformers folder: `SentenceTransformer(folder)` gives the vectors that we give."""
 
 import json
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,7 +34,7 @@ def write_encoder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = _plain_model(encoder)
-    with quiet_transformers():
+    with quiet_transformers(), redirect_stdout(sys.stderr):  # saving imports DeepSpeed, which logs to standard output
         model.save_pretrained(folder, state_dict=_weights(encoder, state_dict), max_shard_size="1000GB")
     _write_json(folder / "config.json", _read_json(folder / "config.json") | {"dtype": "float32"})
     _write_tokenizer(folder, encoder)

@@ -23,6 +23,7 @@ from taoemb.progress import Progress
 Kind = Literal["query", "item"]
 BulkPrecision = Literal["fp32", "bf16"]
 TEXTS_AT_ONCE = 16_384
+TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32_768}  # what fits a CPU's cache; what fills a GPU
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class Encoder(nn.Module):
         backbone: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        tokens_per_batch: int = 8192,
+        tokens_per_batch: int | None = None,
         precision: BulkPrecision = "fp32",
         lora: LoraConfig | None = None,
     ) -> None:
-        """`backbone` gives `last_hidden_state`; `tokens_per_batch` and `precision` are those of :meth:`encode`.
+        """`backbone` gives `last_hidden_state`; `tokens_per_batch` (None: by device) and `precision` are for bulk work.
 
         `lora` describes the adapters when `backbone` is a peft model.
         """
@@ -83,7 +84,8 @@ class Encoder(nn.Module):
             return []
         table = TokenTable(self._token_ids(texts, kind), self._pad_id)
         if buckets is None:
-            orders = bucket_by_tokens(table.lengths, self.tokens_per_batch)
+            budget = self.tokens_per_batch or TOKENS_PER_BATCH.get(self._place.device.type, TOKENS_PER_BATCH["cuda"])
+            orders = bucket_by_tokens(table.lengths, budget)
         else:
             orders = bucket_by_count(table.lengths, buckets)
         return [table.batch(order) for order in orders]

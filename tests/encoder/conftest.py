@@ -11,6 +11,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Co
 from taoemb.config import EncoderConfig
 from taoemb.encoder.model import Encoder, load_encoder
 
+torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
+
 TEXTS = [
     "red running shoes for men size 42",
     "usb c cable",
