@@ -11,6 +11,7 @@ from taoemb.errors import InputError
 from taoemb.evaluation.slices import ALL
 
 EVALUATION_FILE = "evaluation.json"
+LISTED = 6  # slices named in one reason
 ROUNDING = 1e-9  # differences this small are arithmetic
 
 
@@ -20,6 +21,20 @@ class GateResult:
 
     passed: bool
     reasons: list[str]
+
+
+def load_evaluation(path: Path) -> dict[str, Any]:
+    """The content of evaluation.json, given the file or its folder. Raises InputError when it is not one."""
+    path = path / EVALUATION_FILE if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; run `taoemb evaluate` first") from None
+    except ValueError:
+        raise InputError(f"{path}: is not JSON; give the folder that `taoemb evaluate` wrote") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: is not an evaluation; give the folder that `taoemb evaluate` wrote")
+    return content
 
 
 def check(metrics: Path | Mapping[str, Any], config: GateConfig) -> GateResult:
@@ -49,7 +64,8 @@ def check(metrics: Path | Mapping[str, Any], config: GateConfig) -> GateResult:
         noun = "slice has" if watched == 1 else "slices have"
         reasons.append(f"{watched} {noun} no interval wholly below −{config.guard_margin:g}; passes")
     if skipped:
-        reasons.append(f"not judged, fewer than {config.min_queries} queries: {', '.join(skipped)}")
+        more = f" and {len(skipped) - LISTED} more" if len(skipped) > LISTED else ""
+        reasons.append(f"not judged, fewer than {config.min_queries} queries: {', '.join(skipped[:LISTED])}{more}")
     return GateResult(passed and not failed_slices, reasons)
 
 
@@ -76,23 +92,10 @@ def _shown(found: Mapping[str, Any]) -> str:
 
 def _differences(metrics: Path | Mapping[str, Any], metric: str) -> Mapping[str, Any]:
     where = "the evaluation" if isinstance(metrics, Mapping) else str(metrics)
-    content = metrics if isinstance(metrics, Mapping) else _read(metrics)
+    content = metrics if isinstance(metrics, Mapping) else load_evaluation(metrics)
     differences = content.get("differences")
     if not differences:
         raise InputError(f"{where}: has no differences to a baseline; evaluate with --baseline DIR")
     if metric not in differences:
         raise InputError(f"gate.metric {metric!r} was not computed; choose one of {', '.join(differences)}")
     return differences[metric]
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    path = path / EVALUATION_FILE if path.is_dir() else path
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; run `taoemb evaluate` first") from None
-    except ValueError:
-        raise InputError(f"{path}: is not JSON; give the folder that `taoemb evaluate` wrote") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is not an evaluation; give the folder that `taoemb evaluate` wrote")
-    return content

@@ -150,6 +150,13 @@ def by_judge(grades_QK: np.ndarray, config: EvaluationConfig, depth: int) -> dic
     return values
 
 
+def names(config: EvaluationConfig, judge: bool) -> list[str]:
+    """The metrics that an evaluation computes."""
+    nothing = Qrels(np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0, np.int8))
+    computed = list(per_query(nothing, np.empty((0, 1), np.int64), np.empty(0), config))
+    return computed + (list(by_judge(np.empty((0, 1), np.int8), config, config.judge_depth)) if judge else [])
+
+
 def is_quality(metric: str) -> bool:
     """Whether more of the metric is better; coverage says how far to trust, not how good."""
     return re.fullmatch(r"judged@\d+", metric) is None

@@ -32,8 +32,8 @@ class Qrels:
         """Judged items of each query with a grade of at least `level`, (Q,) int64."""
         return np.bincount(self.owners[self.grades >= level], minlength=len(self))
 
-    def lookup(self, rows_QK: np.ndarray) -> np.ndarray:
-        """Grade of each ranked item, (Q, K) int8; 0 when it is not judged or the place is empty (−1)."""
+    def lookup(self, rows_QK: np.ndarray, first: int = 0) -> np.ndarray:
+        """Grade of each item ranked for the queries from `first` on; 0 where not judged or the place is empty (−1)."""
         found_QK = np.zeros(rows_QK.shape, dtype=np.int8)
         if not len(self.item_rows):
             return found_QK
@@ -42,7 +42,8 @@ class Qrels:
         step = max(1, LOOKUP_ELEMENTS // max(rows_QK.shape[1], 1))
         for start in range(0, len(rows_QK), step):
             rows = rows_QK[start : start + step]
-            wanted = (np.arange(start, start + len(rows)) * span)[:, None] + np.where(rows < 0, span - 1, rows)
+            queries = first + start + np.arange(len(rows))
+            wanted = (queries * span)[:, None] + np.where(rows < 0, span - 1, rows)
             place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
             found_QK[start : start + step] = np.where(keys[place] == wanted, self.grades[place], 0)
         return found_QK
@@ -62,11 +63,12 @@ def group(judgments: Judgments | None, query_rows: np.ndarray) -> Qrels:
 
     When several sources grade one pair its grade is their mean, rounded, halves down.
     """
-    if judgments is None:
+    if judgments is None or not len(query_rows):
         return Qrels(np.zeros(len(query_rows) + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.int8))
-    place = {row: at for at, row in enumerate(query_rows.tolist())}
-    owners = np.array([place.get(row, -1) for row in judgments.query_rows.tolist()], dtype=np.int64)
-    keep = owners >= 0
+    order = np.argsort(query_rows)
+    place = np.minimum(np.searchsorted(query_rows, judgments.query_rows, sorter=order), len(query_rows) - 1)
+    owners = order[place]
+    keep = query_rows[owners] == judgments.query_rows
     owners, rows, grades = owners[keep], judgments.item_rows[keep].astype(np.int64), judgments.grades[keep]
     span = int(rows.max(initial=0)) + 1
     keys, which = np.unique(owners * span + rows, return_inverse=True)

@@ -1,0 +1,135 @@
+"""A small shop with graded queries in several slices, and random encoders that know its words."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from taoemb.config import Config, EncoderConfig
+from taoemb.encoder.model import load_encoder
+from taoemb.encoder.release import Release, load_release, save_release
+
+KINDS = ("sofa", "lamp", "kettle", "jacket", "phone", "drill")
+COLOURS = ("red", "blue", "green", "black")
+BRANDS = ("acme", "borealis", "corvo", "delta")
+HOSTILE = '<script>alert("x")</script> & $\\frac{'
+SETTINGS = Config.model_validate(
+    {
+        "evaluation": {
+            "hitrate": [5, 50],
+            "recall": [5],
+            "ndcg": [5],
+            "goodrate": [5, 10],
+            "mrr": [5],
+            "bootstrap": 200,
+            "device": "cpu",
+        },
+        "gate": {"metric": "goodrate@5"},
+    }
+)
+
+
+def write_shop(folder: Path) -> Path:
+    """96 items (kind × colour × brand); a query for each kind and colour, graded on 16 items."""
+    folder.mkdir(parents=True, exist_ok=True)
+    items = list(itertools.product(KINDS, COLOURS, BRANDS))
+    titles = [f"{brand} {colour} {kind}" for kind, colour, brand in items]
+    titles[5] = HOSTILE + " red sofa"
+    ids = [f"i{n}" for n in range(len(items))]
+    pq.write_table(
+        pa.table({"item_id": ids, "title": titles, "brand": [b for *_, b in items]}), folder / "items.parquet"
+    )
+    asked = list(itertools.product(KINDS, COLOURS))
+    slices = [["plain" if c in COLOURS[:2] else "long-tail", f"category:{kind}", "template:ab"] for kind, c in asked]
+    queries = {
+        "query_id": [f"q{n}" for n in range(len(asked) + 1)],
+        "text": [*(f"{colour} {kind}" for kind, colour in asked), "never judged"],
+        "slices": pa.array([*slices, ["plain"]], pa.list_(pa.string())),
+    }
+    pq.write_table(pa.table(queries), folder / "queries.parquet")
+    random = np.random.default_rng(0)
+    judged = [(q, n, grade(asked[q], items[n])) for q in range(len(asked)) for n in random.permutation(len(items))[:40]]
+    judgments = {
+        "query_id": [f"q{q}" for q, _, _ in judged],
+        "item_id": [f"i{n}" for _, n, _ in judged],
+        "grade": pa.array([g for _, _, g in judged], pa.int8()),
+        "source": ["rule"] * len(judged),
+    }
+    pq.write_table(pa.table(judgments), folder / "judgments.parquet")
+    return folder
+
+
+def grade(query: tuple[str, str], item: tuple[str, str, str]) -> int:
+    kind, colour = query[0] == item[0], query[1] == item[1]
+    return 4 if kind and colour else 3 if kind else 2 if colour else 1
+
+
+def write_model(folder: Path, seed: int) -> Path:
+    """A random one-layer BERT whose vectors are mostly a bag of the shop's words, as a Hugging Face folder."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = [*special, *KINDS, *COLOURS, *BRANDS]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **names).save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(words),
+        max_position_embeddings=32,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        initializer_range=0.1,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shop(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture(scope="session")
+def models_(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return write_model(root / "one", 1), write_model(root / "two", 2)
+
+
+@pytest.fixture(scope="session")
+def parent(models_: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Release:
+    encoder = load_encoder(EncoderConfig(model=str(models_[0])))
+    return save_release(tmp_path_factory.mktemp("releases") / "parent", encoder)
+
+
+@pytest.fixture(scope="session")
+def child(parent: Release, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The parent's item encoder under another query encoder, trained with the reward of judge "reward-judge"."""
+    encoder = parent.query_encoder()
+    with torch.no_grad():
+        encoder.backbone.embeddings.word_embeddings.weight.add_(
+            0.05
+            * torch.randn(
+                encoder.backbone.embeddings.word_embeddings.weight.shape, generator=torch.Generator().manual_seed(3)
+            )
+        )
+    folder = tmp_path_factory.mktemp("releases") / "child"
+    training = {"objective": "grpo", "reward_judge": "reward-judge"}
+    save_release(folder, encoder, item_source=parent, parent=parent, training=training)
+    return load_release(folder)
+
+
+@pytest.fixture(scope="session")
+def settings() -> Config:
+    return SETTINGS
