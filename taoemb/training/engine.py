@@ -3,6 +3,8 @@
 Gradients of ranks are averaged by DeepSpeed, so an objective's loss is the mean over this rank's own queries.
 """
 
+import contextlib
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +66,12 @@ def _parameter_groups(encoder: Encoder, weight_decay: float) -> list[dict[str, A
     return [group for group in groups if group["params"]]
 
 
+def _turn_dropout_off(encoder: Encoder) -> None:
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+
+
 class Engine:
     """An encoder, its optimiser and DeepSpeed's sharding of both."""
 
@@ -72,7 +80,8 @@ class Engine:
         import deepspeed  # reads its accelerator from the environment when it is imported
 
         deepspeed.utils.logger.setLevel("ERROR")
-        deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), dist_init_required=False)
+        with contextlib.redirect_stdout(io.StringIO()):
+            deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), dist_init_required=False)
         self._optim, self._steps, self._stage = optim, steps, config.zero_stage
         self.accumulation = config.gradient_accumulation
         self.encoder = encoder.to(ranks.device)
@@ -82,9 +91,11 @@ class Engine:
             _parameter_groups(encoder, optim.weight_decay), lr=optim.lr, betas=optim.betas, fused=True
         )
         settings = deepspeed_settings(config, optim)
-        self._engine, *_ = deepspeed.initialize(model=encoder, optimizer=optimizer, config=settings)
+        with contextlib.redirect_stdout(io.StringIO()):  # its op builder prints
+            self._engine, *_ = deepspeed.initialize(model=encoder, optimizer=optimizer, config=settings)
         # No dropout: old and new log-probabilities must come from the same arithmetic (paper section 3).
-        self._engine.eval()
+        _turn_dropout_off(encoder)
+        self._engine.train(config.gradient_checkpointing)  # transformers recomputes activations in train mode only
 
     def embed(self, batches: Sequence[TokenBatch]) -> Tensor:
         """Unit vectors (N, D) float32 of tokenised texts, with gradient."""

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ OBJECTIVES = ("sft", "grpo", "hard_negatives", "live_infonce")
 
 def main(objective: str, argv: Sequence[str] | None = None) -> None:
     """Run one objective from command-line arguments; exits 0, 1 or 2 with one line on standard error."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     try:
         run(objective, _parse(objective, argv))
     except TaoembError as error:

@@ -67,7 +67,9 @@ class RetrievalGRPO:
         """Embed the catalogue and the reference with the starting weights, then hand the encoder to DeepSpeed."""
         context, config = self._context, self._config
         shared = config.towers == "both"
-        self._encoder = starting_encoder(context) if shared else self._parent.query_encoder()
+        self._encoder = (
+            starting_encoder(context) if shared else self._parent.query_encoder(config=context.config.encoder)
+        )
         self._bank = new_bank(context, self._encoder)
         fill_bank(self._bank, context, self._encoder if shared else self._parent.item_encoder())
         self._reference_bank = copy.deepcopy(self._bank) if shared else self._bank

@@ -36,7 +36,9 @@ class LiveInfoNCE:
         self._false = context.false_negatives(self._positives)
         self._batches = Batches(context, self._positives.query_rows, config.queries, "live_infonce.queries")
         shared = config.towers == "both"
-        self._encoder = starting_encoder(context) if shared else context.parent.query_encoder()
+        self._encoder = (
+            starting_encoder(context) if shared else context.parent.query_encoder(config=context.config.encoder)
+        )
         self._bank = new_bank(context, self._encoder)
         fill_bank(self._bank, context, self._encoder if shared else context.parent.item_encoder())
         self.engine = Engine(self._encoder, context.config.engine, config.optim, config.steps, context.ranks)

@@ -146,7 +146,7 @@ def starting_encoder(context: Context) -> Encoder:
             f"{context.parent.path}: has separate encoders for queries and items; "
             "this objective trains one shared encoder: start from a release that has one"
         )
-    return context.parent.query_encoder()
+    return context.parent.query_encoder(config=context.config.encoder)
 
 
 def build(context: Context) -> SFT:

@@ -30,9 +30,7 @@ def write_shop(folder: Path, seed: int = 0) -> Path:
     texts = [f"{colour} {kind}" for kind, colour in asked]
     ids = [f"q{n}" for n in range(len(asked))]
     pq.write_table(pa.table({"query_id": ids, "text": texts, "slices": slices}), folder / "queries.parquet")
-    pairs = [
-        (q, n) for q, a in enumerate(asked) for n, (kind, colour, _) in enumerate(items) if (kind, colour) == a
-    ]
+    pairs = [(q, n) for q, a in enumerate(asked) for n, (kind, colour, _) in enumerate(items) if (kind, colour) == a]
     pq.write_table(
         pa.table(
             {
@@ -51,3 +49,26 @@ def rule_grade(query: str, title: str) -> int:
     words = set(title.split())
     colour, kind = query.split()
     return 4 if {colour, kind} <= words else 3 if kind in words else 2 if colour in words else 1
+
+
+def tiny_encoder(folder: Path) -> Path:
+    """A random two-layer BERT that knows the shop's words, saved as a Hugging Face folder."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = [*special, *TYPES, *COLOURS, *BRANDS, "model", *map(str, range(160))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **names).save_pretrained(folder)
+    torch.manual_seed(3)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, initializer_range=0.2, **shape)
+    BertModel(config).save_pretrained(folder)
+    return folder
