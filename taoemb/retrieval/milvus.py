@@ -1,0 +1,279 @@
+"""The vector store: Milvus Lite in a file, or a Milvus server, behind one gate.
+
+Every search names the release whose query encoder made the vector. A release that is not bound to the collection is
+refused here and nowhere else, so no path around the check exists.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pymilvus import DataType, MilvusException
+
+from taoemb.config import MilvusConfig
+from taoemb.errors import InputError, TaoembError
+from taoemb.retrieval.connection import Connection
+from taoemb.retrieval.registry import Registry, ReleaseEntry, now
+from taoemb.retrieval.rows import ID_BYTES, TEXT_BYTES
+
+OWNER = "taoemb.item_encoder"  # collection property: digest of the item encoder that embedded it
+SHOWN = ("title", "brand", "category", "price")
+MAX_K = 16_384
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer of a search."""
+
+    item_id: str
+    score: float
+    title: str | None
+    brand: str | None
+    category: str | None
+    price: float | None
+
+
+class MilvusStore:
+    """An open vector store (a context manager). Failures of Milvus are TaoembErrors of one line."""
+
+    def __init__(self, config: MilvusConfig) -> None:
+        self.config = config
+        self._connection = Connection(config)
+        self.client, self.lite = self._connection.client, self._connection.lite
+        self._bound: dict[str, ReleaseEntry] = {}
+        try:
+            with self.talking("read the registry"):
+                self.registry = Registry(self.client, f"{config.prefix}_releases")
+        except TaoembError:
+            self.close()
+            raise
+
+    def __enter__(self) -> "MilvusStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect; the last store on a Lite file gives it free for other processes."""
+        self._connection.close()
+
+    @contextmanager
+    def talking(self, what: str) -> Iterator[None]:
+        """Turn Milvus' failures inside into one line that says what was tried."""
+        try:
+            yield
+        except MilvusException as error:
+            raise TaoembError(f"Milvus at {self.config.uri}: could not {what}: {error.message}") from None
+
+    # collections
+
+    def create_collection(
+        self, name: str, dimension: int, metric: str, signals: Sequence[str], item_encoder_digest: str
+    ) -> None:
+        """Make an empty collection that belongs to one item encoder."""
+        schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("item_id", DataType.VARCHAR, is_primary=True, max_length=ID_BYTES)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+        schema.add_field("row_hash", DataType.INT64)
+        for field, length in TEXT_BYTES.items():
+            schema.add_field(field, DataType.VARCHAR, max_length=length, nullable=True)
+        for field in ("price", *signals):
+            schema.add_field(field, DataType.DOUBLE, nullable=True)
+        with self.talking(f"create collection {name}"):
+            self.client.create_collection(
+                name,
+                schema=schema,
+                index_params=self._index(metric),
+                properties={OWNER: item_encoder_digest},
+                consistency_level="Strong",
+            )
+
+    def fields(self, name: str, item_encoder_digest: str) -> frozenset[str] | None:
+        """The fields of a collection; None when it does not exist.
+
+        Raises InputError when it was embedded by another item encoder.
+        """
+        with self.talking(f"describe collection {name}"):
+            if not self.client.has_collection(name):
+                return None
+            described = self.client.describe_collection(name)
+        owner = described.get("properties", {}).get(OWNER)
+        if owner != item_encoder_digest:
+            raise InputError(
+                f"collection {name} was embedded by item encoder {_short(owner)}, not by "
+                f"{_short(item_encoder_digest)}; choose another milvus.prefix"
+            )
+        return frozenset(field["name"] for field in described["fields"])
+
+    def load(self, name: str) -> None:
+        """Make a collection ready to be searched."""
+        with self.talking(f"load collection {name}"):
+            self.client.load_collection(name)
+
+    def count(self, name: str) -> int:
+        """Number of rows."""
+        self.load(name)
+        with self.talking(f"count {name}"):
+            answer = self.client.query(name, filter="", output_fields=["count(*)"], consistency_level="Strong")
+        return int(answer[0]["count(*)"])
+
+    def upsert(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert or replace rows by item id."""
+        with self.talking(f"write to {name}"):
+            self.client.upsert(name, list(rows))
+
+    def delete(self, name: str, item_ids: Sequence[str]) -> None:
+        """Remove items."""
+        for start in range(0, len(item_ids), self.config.batch):
+            with self.talking(f"delete from {name}"):
+                self.client.delete(name, ids=list(item_ids[start : start + self.config.batch]))
+
+    def flush(self, name: str) -> None:
+        """Seal what was written, so that it is indexed and durable."""
+        with self.talking(f"flush {name}"):
+            self.client.flush(name)
+
+    def drop(self, name: str) -> None:
+        """Delete a collection, if it is there."""
+        with self.talking(f"drop collection {name}"):
+            self.client.drop_collection(name)
+
+    def hashes(self, name: str) -> Iterator[tuple[list[str], np.ndarray]]:
+        """All rows as (item ids, row hashes int64), some thousand at a time."""
+        self.load(name)
+        with self.talking(f"read {name}"):
+            rows = self.client.query_iterator(
+                name, batch_size=4096, output_fields=["item_id", "row_hash"], consistency_level="Strong"
+            )
+            while part := rows.next():
+                yield [row["item_id"] for row in part], np.array([row["row_hash"] for row in part], dtype=np.int64)
+            rows.close()
+
+    def vectors(self, name: str, item_ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """Stored vectors (n, D) float32 of the items that exist, with their ids."""
+        with self.talking(f"read {name}"):
+            rows = self.client.get(name, ids=list(item_ids), output_fields=["item_id", "vector"])
+        return [row["item_id"] for row in rows], np.array([row["vector"] for row in rows], dtype=np.float32)
+
+    def nearest(self, name: str, vectors_QD: np.ndarray, k: int) -> list[list[tuple[str, float]]]:
+        """(item id, score) of the index's answers to each vector, as a search would get them.
+
+        For checks, not for serving: it does not ask which encoder made the vectors.
+        """
+        with self.talking(f"search {name}"):
+            answers = self.client.search(name, data=list(vectors_QD), limit=k, search_params=self._search_params(k))
+        return [[(hit["item_id"], float(hit["distance"])) for hit in answer] for answer in answers]
+
+    # releases
+
+    def alias_target(self) -> str | None:
+        """The collection that the alias names."""
+        with self.talking("list aliases"):
+            if self.config.alias not in self.client.list_aliases()["aliases"]:
+                return None
+            return str(self.client.describe_alias(self.config.alias)["collection_name"])
+
+    def activate(self, entry: ReleaseEntry, *, back: bool = False) -> ReleaseEntry:
+        """Make a bound release the active one: the alias moves in one step, then the registry says so.
+
+        The release that was active becomes its `previous`; with `back` (a rollback) it keeps the one it had.
+        """
+        active = self.registry.active(entry.alias)
+        target = self.alias_target()
+        with self.talking(f"move alias {entry.alias}"):
+            if target is None:
+                self.client.create_alias(entry.collection, entry.alias)
+            elif target != entry.collection:
+                self.client.alter_alias(entry.collection, entry.alias)
+        replaced = active if active is not None and active.digest != entry.digest else None
+        previous = entry.previous if back or replaced is None else replaced.digest
+        entry = replace(entry, status="active", activated_at=now(), previous=previous)
+        with self.talking("record the active release"):
+            self.registry.write([entry, *([replace(replaced, status="retired")] if replaced is not None else [])])
+        return entry
+
+    def binding(self, release_digest: str) -> ReleaseEntry:
+        """The registry's entry of a release. Raises InputError with both digests when the release is not bound."""
+        entry = self._bound.get(release_digest)
+        if entry is None:
+            with self.talking("read the registry"):
+                entry = self.registry.find(release_digest)
+                active = self.registry.active(self.config.alias)
+            if entry is None:
+                others = (
+                    f"the active release is {_short(active.digest)}" if active is not None else "nothing is published"
+                )
+                raise InputError(
+                    f"release {_short(release_digest)} is not bound to any collection in {self.config.uri}; {others}. "
+                    f"Publish it first (without new vectors when its item encoder is already there)"
+                )
+            if self.fields(entry.collection, entry.item_encoder_digest) is None:
+                raise TaoembError(
+                    f"collection {entry.collection} of release {_short(entry.digest)} is gone; publish it again"
+                )
+            self.load(entry.collection)
+            self._bound[release_digest] = entry
+        return entry
+
+    def search(
+        self, vectors_QD: np.ndarray, release_digest: str, k: int, filter: str = "", collection: str | None = None
+    ) -> list[list[Hit]]:
+        """The `k` nearest items of each query vector, best first, in the collection that the release is bound to.
+
+        `release_digest` names the release whose query encoder made the vectors. `filter` is a Milvus expression over
+        title, brand, category, price and signal_*. Raises InputError when the release is not bound at all, or not to
+        `collection` (a name or the alias) when one is given, and for a filter that Milvus does not understand.
+        """
+        if not 1 <= k <= MAX_K:
+            raise InputError(f"k={k}: Milvus answers 1 to {MAX_K:,} items")
+        entry = self.binding(release_digest)
+        if collection is not None:
+            self._check_bound(entry, self.alias_target() if collection == self.config.alias else collection)
+        try:
+            answers = self.client.search(
+                entry.collection,
+                data=list(vectors_QD),
+                limit=k,
+                filter=filter,
+                output_fields=list(SHOWN),
+                search_params=self._search_params(k),
+            )
+        except MilvusException as error:
+            if filter:
+                raise InputError(f"search with filter {filter!r}: {error.message}") from None
+            raise TaoembError(f"Milvus at {self.config.uri}: could not search: {error.message}") from None
+        return [
+            [
+                Hit(hit["item_id"], float(hit["distance"]), **{name: hit["entity"].get(name) for name in SHOWN})
+                for hit in hits
+            ]
+            for hits in answers
+        ]
+
+    def _check_bound(self, entry: ReleaseEntry, collection: str | None) -> None:
+        if entry.collection != collection:
+            owner = next((one for one in self.registry.collections() if one.collection == collection), None)
+            theirs = _short(owner.item_encoder_digest) if owner is not None else "unknown"
+            raise InputError(
+                f"release {_short(entry.digest)} (item encoder {_short(entry.item_encoder_digest)}) is bound to "
+                f"{entry.collection}, not to {collection} (item encoder {theirs})"
+            )
+
+    def _index(self, metric: str) -> Any:
+        config, kind = self.config, self.config.index
+        hnsw = {"M": config.hnsw_m, "efConstruction": config.hnsw_ef_construction}
+        params = {"HNSW": hnsw, "IVF_FLAT": {"nlist": 1024}, "FLAT": {}}[kind]
+        index = self.client.prepare_index_params()
+        index.add_index("vector", index_type=kind, metric_type=metric.upper(), params=params)
+        return index
+
+    def _search_params(self, k: int) -> dict[str, Any]:
+        own = {"HNSW": {"ef": max(self.config.search_ef, k)}, "IVF_FLAT": {"nprobe": 64}, "FLAT": {}}
+        return {"params": own[self.config.index]}
+
+
+def _short(digest: str | None) -> str:
+    return digest[:16] if digest else "none"

@@ -1,0 +1,111 @@
+"""What one item looks like in the store: its scalar fields and a hash that says whether it must be embedded again.
+
+The hash covers everything that the row is made from, so that publishing again after an interruption or with a new
+catalogue touches only the items that changed.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from taoemb.data.dataset import Catalogue
+from taoemb.data.schemas import file_name
+from taoemb.encoder.text import ItemTemplate
+from taoemb.errors import InputError
+
+ID_BYTES = 512
+TEXT_BYTES = {
+    "title": 2048,
+    "brand": 512,
+    "category": 1024,
+}  # longer values are cut, they only serve filters and display
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class ItemRows:
+    """A catalogue as rows of the store: entities without their vectors, and the texts to embed."""
+
+    catalogue: Catalogue
+    template: ItemTemplate
+    signals: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.catalogue)
+
+    def read(self, start: int, stop: int) -> list[tuple[dict[str, Any], str]]:
+        """(entity without vector, text) of the rows start … stop - 1."""
+        names = list(dict.fromkeys(("item_id", *TEXT_BYTES, "price", *self.signals, *self.template.fields)))
+        columns = (self.catalogue.column(name).slice(start, stop - start).to_pylist() for name in names)
+        records = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+        return [self._row(record) for record in records]
+
+    def hashes(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """The hashes of the rows start … stop - 1 (default: all), int64."""
+        stop = len(self) if stop is None else stop
+        found = np.empty(stop - start, dtype=np.int64)
+        for low, high in spans(start, stop, _BATCH):
+            found[low - start : high - start] = [entity["row_hash"] for entity, _ in self.read(low, high)]
+        return found
+
+    def _row(self, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        text = self.template.render(record)
+        entity = {"item_id": record["item_id"], "price": _number(record["price"])}
+        entity |= {name: _cut(record[name], limit) for name, limit in TEXT_BYTES.items()}
+        entity |= {name: _number(record[name]) for name in self.signals}
+        content = json.dumps([text, entity], sort_keys=True, ensure_ascii=False).encode()
+        digest = hashlib.blake2b(content, digest_size=8).digest()
+        entity["row_hash"] = int.from_bytes(digest, "little", signed=True)
+        return entity, text
+
+
+def item_rows(catalogue: Catalogue, template: str, root: Path) -> ItemRows:
+    """The rows of a catalogue under an item template. Raises InputError when it is empty or an id is too long."""
+    if not len(catalogue):
+        raise InputError(f"{root / file_name('items')}: no items; a release is published with its catalogue")
+    lengths = pc.binary_length(catalogue.ids)
+    if pc.max(lengths).as_py() > ID_BYTES:
+        row = pc.index(pc.greater(lengths, ID_BYTES), True).as_py()
+        raise InputError(
+            f"{root / file_name('items')}: row {row}, column item_id: longer than {ID_BYTES} bytes; "
+            f"Milvus needs shorter ids"
+        )
+    signals = tuple(name for name in catalogue.signals if _FIELD_NAME.fullmatch(name))
+    return ItemRows(catalogue, ItemTemplate(template), signals)
+
+
+def fingerprint(hashes: np.ndarray) -> str:
+    """One name for a whole catalogue as stored, the same in any order of its rows."""
+    total = int(hashes.view(np.uint64).sum(dtype=np.uint64))
+    return f"{total:016x}-{len(hashes)}"
+
+
+def spans(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive parts of at most `size`."""
+    for low in range(start, stop, size):
+        yield low, min(low + size, stop)
+
+
+def with_vectors(entities: Sequence[dict[str, Any]], vectors: np.ndarray) -> list[dict[str, Any]]:
+    """Entities ready to upsert; `vectors` (n, D) float32."""
+    return [{**entity, "vector": vector} for entity, vector in zip(entities, vectors, strict=True)]
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _cut(text: str | None, limit: int) -> str | None:
+    """The longest start of `text` that fits into `limit` bytes of UTF-8."""
+    if text is None or len(text) * 4 <= limit:
+        return text
+    return text.encode()[:limit].decode(errors="ignore")
