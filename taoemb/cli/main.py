@@ -1,7 +1,9 @@
 """The `taoemb` command: gathers the nouns and turns failures into one line and an exit code."""
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 import typer
 
@@ -24,17 +26,18 @@ for noun, group in {
     "pipeline": pipeline.app,
 }.items():
     app.add_typer(group, name=noun)
-for verb, command in {
+_verbs: dict[str, Callable[..., None]] = {
     "evaluate": evaluate.evaluate,
     "publish": publish.publish,
     "search": search.search,
     "demo": demo.demo,
-}.items():
+}
+for verb, command in _verbs.items():
     app.command(verb)(command)
 
 
 # typer carries a click of its own; the base of all its usage errors is public only through this class.
-_UsageFailure = typer.BadParameter.__mro__[2]
+_UsageFailure: Any = typer.BadParameter.__mro__[2]
 
 
 def _version(value: bool) -> None:

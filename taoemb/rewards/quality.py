@@ -52,7 +52,7 @@ def quality_scores(catalogue: Catalogue) -> np.ndarray:
         within_group_quantile(catalogue.column(name).to_numpy().astype(np.float64), groups_N)
         for name in catalogue.signals
     ]
-    return np.mean(quantiles, axis=0, dtype=np.float32)
+    return np.stack(quantiles).mean(axis=0).astype(np.float32)
 
 
 def _category_codes(catalogue: Catalogue) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from taoemb.config import distributed_env
 from taoemb.errors import InputError
 
+Rows = TypeVar("Rows", np.ndarray, Tensor)
 TIMEOUT = datetime.timedelta(hours=2)  # a rank may wait this long for another one's judge
 
 
@@ -31,7 +33,7 @@ class Ranks:
         """Whether this rank writes logs and files."""
         return self.rank == 0
 
-    def share(self, array: np.ndarray) -> np.ndarray:
+    def share(self, array: Rows) -> Rows:
         """This rank's equal, contiguous part of something that all ranks know."""
         part = len(array) // self.world_size
         return array[self.rank * part : (self.rank + 1) * part]

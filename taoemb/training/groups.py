@@ -57,10 +57,9 @@ def unpack(packed: list[dict[str, Any]], context: Context, submit: Submit) -> li
     share, groups = context.ranks.share, []
     for entry in packed:
         query_rows, rows_QK = share(entry["query_rows"]), share(entry["rows_QK"])
-        old_QK, reference_QK = (
-            None if entry[name] is None else share(entry[name]).to(context.ranks.device)
-            for name in ("old_scores_QK", "reference_scores_QK")
-        )
+        reference_QK = share(entry["reference_scores_QK"]).to(context.ranks.device)
+        kept = entry["old_scores_QK"]
+        old_QK = None if kept is None else share(kept).to(context.ranks.device)
         groups.append(Group(entry["step"], query_rows, rows_QK, old_QK, reference_QK, submit(query_rows, rows_QK)))
     return groups
 

@@ -90,7 +90,8 @@ class RetrievalGRPO:
 
     def step(self, step: int) -> dict[str, float]:
         """Retrieve ahead, wait for this step's rewards, update, and keep the index fresh."""
-        watch, metrics = Stopwatch(), {}
+        watch = Stopwatch()
+        metrics: dict[str, float] = {}
         if self._is_refresh(step):
             with watch("refresh"):
                 self._towers.refresh()

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 
 from taoemb.config import HardNegativesConfig
 from taoemb.encoder.model import Encoder
@@ -72,7 +73,7 @@ def mine(context: Context, config: HardNegativesConfig, encoder: Encoder) -> dic
         vectors_QD = encoder.encode_tensor(context.query_texts(rows), "query")
         scores_QK, items_QK = (t.cpu().numpy() for t in bank.topk(vectors_QD, min(config.depth, bank.n_items)))
         positive_rows = positives.draw(rows, context.seed, 0)
-        positive_Q = (vectors_QD * bank.vectors(positive_rows)).sum(dim=1).cpu().numpy()
+        positive_Q = (vectors_QD * bank.vectors(torch.from_numpy(positive_rows))).sum(dim=1).cpu().numpy()
         usable_QK = ~false.mask(rows, items_QK) & (scores_QK <= config.max_score_ratio * positive_Q[:, None])
         mined |= {int(row): items_QK[i][usable_QK[i]] for i, row in enumerate(rows)}
     return mined

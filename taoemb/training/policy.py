@@ -6,7 +6,7 @@ from torch import Tensor
 
 from taoemb.config import GRPOConfig
 from taoemb.training.context import Batches, Context
-from taoemb.training.distributed import sum_over_ranks
+from taoemb.training.distributed import Ranks, sum_over_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.groups import Group, group_scores
 from taoemb.training.losses import advantages, clipped_policy_loss, group_kl, info_nce, mean_pairwise_cosine
@@ -110,7 +110,7 @@ class PolicyUpdate:
         return {name: value / world for name, value in sum_over_ranks(values, self._ranks.device).items()}
 
 
-def reward_metrics(scored: Scored, ranks) -> dict[str, float]:
+def reward_metrics(scored: Scored, ranks: Ranks) -> dict[str, float]:
     """Means of the rewards over answered pairs of all ranks, and what the judge did (all ranks call)."""
     rewards = scored.rewards
     answered = ~np.isnan(rewards.relevance_QK)

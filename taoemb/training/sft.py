@@ -53,8 +53,10 @@ class SFT:
         negative_rows = self.negatives(query_rows, step)
         losses, tokens = [], 0
         for part in range(self._batches.parts):
-            cut = [self._batches.micro(rows, part) for rows in (query_rows, positive_rows, negative_rows)]
-            loss, used, cosines = self._micro_batch(*cut, watch)
+            queries, positives, negatives = (
+                self._batches.micro(rows, part) for rows in (query_rows, positive_rows, negative_rows)
+            )
+            loss, used, cosines = self._micro_batch(queries, positives, negatives, watch)
             with watch("backward"):
                 self.engine.backward(loss)
             losses.append(float(loss.detach()))

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from taoemb.encoder.batching import TokenBatch
 from taoemb.encoder.model import Encoder
 from taoemb.retrieval.bank import ItemBank
 from taoemb.training.context import Context
@@ -75,7 +76,7 @@ class _Queries:
     def queries_now(self, rows: np.ndarray) -> Tensor:
         return self._engine.embed_without_gradient(self._tokens(rows))
 
-    def _tokens(self, rows: np.ndarray):
+    def _tokens(self, rows: np.ndarray) -> list[TokenBatch]:
         return self._encoder.tokenize(self._context.query_texts(rows), "query", self._buckets)
 
 
@@ -136,10 +137,10 @@ class SharedTowers(_Queries):
             lambda rows: self._engine.embed_without_gradient(self._bulk_tokens(rows)), batch=CHUNK, show=False
         )
 
-    def _item_tokens(self, rows: np.ndarray):
+    def _item_tokens(self, rows: np.ndarray) -> list[TokenBatch]:
         return self._encoder.tokenize(self._context.item_texts(rows, self._encoder), "item", self._buckets)
 
-    def _bulk_tokens(self, rows: np.ndarray):
+    def _bulk_tokens(self, rows: np.ndarray) -> list[TokenBatch]:
         return self._encoder.tokenize(self._context.item_texts(rows, self._encoder), "item")
 
 
