@@ -1,12 +1,12 @@
 """A small judge that reads query and item together: where no LLM can run, this grades.
 
-A transformer encodes the pair (query, item text); a head on its pooled output gives the probabilities of the grades 1 to 4.
+A transformer encodes the pair (query, item text); a head on its pooled output gives the probabilities of the grades.
 The folder on disk holds the transformer's config, one safetensors file, the tokenizer, and judge.json with the digest.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from taoemb.encoder.batching import bucket_by_tokens
 from taoemb.errors import InputError
+from taoemb.judge.view import focus
 
 GRADES = (1, 2, 3, 4)
 KIND = "cross-encoder"
 TOKENS_PER_BATCH = 8192
+CHARACTERS_PER_TOKEN = 3.5  # of titles and attributes, with their numbers and codes
 WEIGHTS = "model.safetensors"
 
 Head = Literal["softmax", "ordinal"]
@@ -33,19 +36,20 @@ class CrossEncoderSpec:
     """What decides a score beside the weights and the tokenizer; part of the digest."""
 
     head: Head = "softmax"
-    max_tokens: int = 192
+    max_tokens: int = 96
+    """Of query and item together."""
     item_tokens: int = 256
+    """Budget of the item texts that it was trained on."""
 
 
 class CrossEncoder(nn.Module):
     """Transformer and grade head; mean pooling over the real tokens."""
 
-    def __init__(self, config: PretrainedConfig, head: Head, backbone: nn.Module | None = None) -> None:
+    def __init__(self, backbone: PreTrainedModel, head: Head) -> None:
         super().__init__()
-        self.backbone = AutoModel.from_config(config) if backbone is None else backbone
+        self.backbone = backbone
         self.kind = head
-        self.dropout = nn.Dropout(0.1)
-        self.head = nn.Linear(config.hidden_size, 4 if head == "softmax" else 1)
+        self.head = nn.Linear(backbone.config.hidden_size, 4 if head == "softmax" else 1)
         if head == "ordinal":  # P(grade > k) = sigmoid(s - cut_k); cuts rise by softplus steps
             self.first_cut = nn.Parameter(torch.tensor(-1.0))
             self.steps = nn.Parameter(torch.full((2,), 0.5))
@@ -55,7 +59,7 @@ class CrossEncoder(nn.Module):
         hidden_PTD = self.backbone(**inputs).last_hidden_state.float()
         mask_PT1 = inputs["attention_mask"].unsqueeze(-1).float()
         pooled_PD = (hidden_PTD * mask_PT1).sum(1) / mask_PT1.sum(1)
-        logits = self.head(self.dropout(pooled_PD)).float()
+        logits = self.head(pooled_PD).float()
         return logits.log_softmax(-1) if self.kind == "softmax" else self._ordinal(logits)
 
     def _ordinal(self, score_P1: Tensor) -> Tensor:
@@ -95,7 +99,7 @@ class CrossEncoderJudge:
         if digest_of(path, spec) != manifest["digest"]:
             raise InputError(f"{path}: the files do not match the digest in judge.json; train or copy the judge again")
         try:
-            model = CrossEncoder(AutoConfig.from_pretrained(path), spec.head)
+            model = CrossEncoder(AutoModel.from_config(AutoConfig.from_pretrained(path)), spec.head)
             model.load_state_dict(load_file(path / WEIGHTS))
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
             raise InputError(f"{path}: cannot load the judge: {' '.join(str(error).split())[:200]}") from None
@@ -108,14 +112,27 @@ class CrossEncoderJudge:
         `item_texts` are texts of `judge.prompt.item_text`. A pair's result doesn't depend on what stands beside it
         (up to the arithmetic of padded batches).
         """
+        probs_P4 = np.empty((len(queries), len(GRADES)), dtype=np.float32)
+        pairs = self.tokenize(queries, item_texts)
+        for rows in bucket_by_tokens([len(ids) for ids in pairs["input_ids"]], TOKENS_PER_BATCH):
+            probs_P4[rows] = self.model(self.collate(pairs, rows)).exp().float().cpu().numpy()
+        return probs_P4
+
+    def tokenize(self, queries: Sequence[str], item_texts: Sequence[str]) -> dict[str, list[list[int]]]:
+        """Token ids of the pairs, unpadded, each at most `spec.max_tokens` long (the longer side gives way)."""
         if len(queries) != len(item_texts):
             raise ValueError(f"{len(queries)} queries for {len(item_texts)} items")
-        probs_P4 = np.empty((len(queries), len(GRADES)), dtype=np.float32)
-        pairs = encode_pairs(self.tokenizer, queries, item_texts, self.spec.max_tokens)
-        for rows in length_batches([len(pair) for pair in pairs["input_ids"]], TOKENS_PER_BATCH):
-            inputs = collate(self.tokenizer, pairs, rows, self.device)
-            probs_P4[rows] = self.model(inputs).exp().float().cpu().numpy()
-        return probs_P4
+        if not queries:
+            return {"input_ids": []}
+        room = int(self.spec.max_tokens * CHARACTERS_PER_TOKEN)
+        views = [focus(query, text, room) for query, text in zip(queries, item_texts, strict=True)]
+        limit = {"truncation": "longest_first", "max_length": self.spec.max_tokens}
+        return dict(self.tokenizer(list(queries), views, **limit))
+
+    def collate(self, pairs: Mapping[str, list[list[int]]], rows: Sequence[int]) -> dict[str, Tensor]:
+        """The transformer's inputs for the pairs at `rows`, padded to the longest of them."""
+        picked = {name: [values[row] for row in rows] for name, values in pairs.items()}
+        return dict(self.tokenizer.pad(picked, padding=True, return_tensors="pt").to(self.device))
 
     def save(self, out: Path, extra: Mapping[str, Any]) -> dict:
         """Write the folder `out` (it must exist) and return the manifest written as judge.json, `extra` included."""
@@ -159,28 +176,9 @@ def digest_of(path: Path, spec: CrossEncoderSpec) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def encode_pairs(
-    tokenizer: PreTrainedTokenizerBase, queries: Sequence[str], item_texts: Sequence[str], max_tokens: int
-) -> dict[str, list[list[int]]]:
-    """Token ids of the pairs, unpadded, each at most `max_tokens` long (the longer side gives way)."""
-    if not queries:
-        return {"input_ids": []}
-    return dict(tokenizer(list(queries), list(item_texts), truncation="longest_first", max_length=max_tokens))
-
-
-def length_batches(lengths: Sequence[int], tokens: int) -> Iterator[np.ndarray]:
-    """Row numbers in length-sorted groups of at most `tokens` padded tokens (at least one row each)."""
-    order = np.argsort(lengths, kind="stable")
-    start = 0
-    for end in range(1, len(order) + 1):
-        if end == len(order) or lengths[order[end]] * (end + 1 - start) > tokens:
-            yield order[start:end]
-            start = end
-
-
-def collate(
-    tokenizer: PreTrainedTokenizerBase, pairs: Mapping[str, list[list[int]]], rows: Sequence[int], device: torch.device
-) -> dict[str, Tensor]:
-    """Pad the pairs at `rows` to the longest of them: the transformer's inputs."""
-    picked = {name: [values[row] for row in rows] for name, values in pairs.items()}
-    return dict(tokenizer.pad(picked, padding=True, return_tensors="pt").to(device))
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is fast there: any CUDA device, and CPUs with AVX512-BF16 or AMX."""
+    if device.type != "cpu":
+        return True
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
