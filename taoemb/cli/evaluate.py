@@ -1,17 +1,13 @@
 """`taoemb evaluate`: offline metrics, the report and the gate."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from taoemb.cli.common import ConfigOption, JsonOption, SetOption, Table, emit, settings
 from taoemb.errors import InputError, TaoembError
-
-if TYPE_CHECKING:
-    from taoemb.config import Config
 
 SHOWN = ("hitrate", "recall", "ndcg_condensed", "goodrate", "pair_accuracy", "judge_goodrate")
 
@@ -27,9 +23,7 @@ def evaluate(
     ] = None,
     systems: Annotated[
         list[str] | None,
-        typer.Option(
-            "--systems", metavar="NAME=PATH", help="One more system: release, model name or bm25 (repeatable)."
-        ),
+        typer.Option("--systems", metavar="NAME=PATH", help="One more system (repeatable)."),
     ] = None,
     judge_url: Annotated[str | None, typer.Option("--judge-url", help="Base URL of a held-out judge.")] = None,
     judge: Annotated[Path | None, typer.Option("--judge", help="Folder of a held-out judge, served meanwhile.")] = None,
@@ -45,21 +39,23 @@ def evaluate(
         raise InputError("give --judge-url or --judge, not both")
     if gate and against is None:
         raise InputError("--gate compares with a baseline; give --baseline")
+    from taoemb.evaluation.grading import heldout_settings
     from taoemb.evaluation.run import check_gate_metric, compare_systems
 
-    with ExitStack() as stack:
-        tree = _with_judge(tree, judge_url, judge, stack)
-        graded = tree.heldout_judge is not None
-        if gate:
-            check_gate_metric(tree, judge=graded)
-        evaluation = compare_systems(named, data, out, tree, baseline=against, subject=subject, judge=graded)
+    if judge_url is not None:
+        held = heldout_settings(tree).model_copy(update={"url": judge_url})
+        tree = tree.model_copy(update={"heldout_judge": held})
+    grader = judge or tree.heldout_judge is not None
+    if gate:
+        check_gate_metric(tree, judge=bool(grader))
+    evaluation = compare_systems(named, data, out, tree, baseline=against, subject=subject, judge=grader)
     result = {"out": str(out), "report": str(out / "report.html"), **_result(evaluation)}
     emit(result, as_json, title=f"{out / 'report.html'}", table=_table(evaluation))
     if gate:
         verdict = evaluation["gate"]
         if verdict is None or not verdict["passed"]:
-            reasons = [] if verdict is None else verdict["reasons"]
-            raise TaoembError(f"the gate refuses {subject}: {'; '.join(reasons) or 'its metric is undefined'}")
+            failures = ["its metric is defined for no query"] if verdict is None else verdict["failures"]
+            raise TaoembError(f"the gate refuses {subject}: {'; '.join(failures)}")
 
 
 def _systems(
@@ -83,21 +79,6 @@ def _systems(
         named["release"] = release
     subject = "release" if release is not None else [name for name in named if name != "baseline"][-1]
     return named, against, subject
-
-
-def _with_judge(tree: "Config", url: str | None, folder: Path | None, stack: ExitStack) -> "Config":
-    """Settings in which `heldout_judge` points to the judge of the command line, served if it is a folder."""
-    if folder is not None:
-        from taoemb.judge.local import running_judge
-
-        url = stack.enter_context(running_judge(folder))
-    if url is None:
-        return tree
-    from taoemb.config import JudgeConfig
-
-    shared = {"rubric": tree.judge.rubric, "item_tokens": tree.judge.item_tokens, "cache": tree.judge.cache}
-    held = tree.heldout_judge or JudgeConfig(**shared)
-    return tree.model_copy(update={"heldout_judge": held.model_copy(update={"url": url})})
 
 
 def _result(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from taoemb.evaluation.slices import ALL
 
 def scalars(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """The subject's metrics on all queries ("goodrate_at_10"), and their differences ("goodrate_at_10_gain")."""
-    found = {}
+    found: dict[str, float] = {}
     for suffix, table in (
         ("", evaluation["systems"][evaluation["subject"]]["metrics"]),
         ("_gain", evaluation["differences"] or {}),

@@ -17,10 +17,11 @@ ROUNDING = 1e-9  # differences this small are arithmetic
 
 @dataclass(frozen=True)
 class GateResult:
-    """`reasons` says what was asked and what was found, one line a rule, whether the gate passed or not."""
+    """`reasons` says what was asked and what was found, one line a rule; `failures` are those that did not pass."""
 
     passed: bool
     reasons: list[str]
+    failures: list[str]
 
 
 def load_evaluation(path: Path) -> dict[str, Any]:
@@ -47,26 +48,27 @@ def check(metrics: Path | Mapping[str, Any], config: GateConfig) -> GateResult:
     differences = _differences(metrics, config.metric)
     overall = differences.get(ALL)
     if overall is None:
-        return GateResult(False, [f"{config.metric} is defined for no query that both systems answered"])
+        reason = f"{config.metric} is defined for no query that both systems answered; fails"
+        return GateResult(False, [reason], [reason])
     passed, reason = _main_rule(overall, config)
-    reasons, failed_slices, skipped = [reason], [], []
+    reasons, failures, skipped = [reason], [] if passed else [reason], []
     guarded = {name: found for name, found in differences.items() if name != ALL}
     for name, found in guarded.items():
         if found["queries"] < config.min_queries:
             skipped.append(f"{name} ({found['queries']})")
         elif found["high"] < -config.guard_margin - ROUNDING:
-            failed_slices.append(name)
-            reasons.append(
+            failures.append(
                 f"slice {name}: {_shown(found)}; fails: the whole interval lies below −{config.guard_margin:g}"
             )
+            reasons.append(failures[-1])
     watched = len(guarded) - len(skipped)
-    if watched and not failed_slices:
+    if watched and len(reasons) == 1:
         noun = "slice has" if watched == 1 else "slices have"
         reasons.append(f"{watched} {noun} no interval wholly below −{config.guard_margin:g}; passes")
     if skipped:
         more = f" and {len(skipped) - LISTED} more" if len(skipped) > LISTED else ""
-        reasons.append(f"not judged, fewer than {config.min_queries} queries: {', '.join(skipped[:LISTED])}{more}")
-    return GateResult(passed and not failed_slices, reasons)
+        reasons.append(f"not checked, fewer than {config.min_queries} queries: {', '.join(skipped[:LISTED])}{more}")
+    return GateResult(not failures, reasons, failures)
 
 
 def _main_rule(found: Mapping[str, Any], config: GateConfig) -> tuple[bool, str]:

@@ -4,21 +4,26 @@ The judge that gave the reward may not grade: a release has been trained to plea
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from taoemb.config import Config, JudgeConfig
 from taoemb.data.dataset import Catalogue
 from taoemb.errors import InputError, TaoembError
 from taoemb.evaluation.systems import System
 from taoemb.judge.client import JudgeClient, Judged
+from taoemb.judge.local import running_judge
 from taoemb.progress import progress
 
 PAIRS_AT_ONCE = 512
 REQUESTS_AHEAD = 4
+OWN_BATCH = 32  # pairs in a request to a judge that is served here
 NO_ITEM, UNANSWERED = -1, 0
 
 
@@ -37,6 +42,27 @@ class Grading:
         """What a report says about it."""
         counts = {"pairs": self.pairs, "asked": self.asked, "unanswered": self.unanswered}
         return {"release": self.release, **counts, "seconds": self.seconds}
+
+
+def heldout_settings(config: Config) -> JudgeConfig:
+    """`config.heldout_judge`; else a judge that reads the same rubric and as much of an item as the reward judge."""
+    like = config.judge
+    return config.heldout_judge or JudgeConfig(rubric=like.rubric, item_tokens=like.item_tokens, cache=like.cache)
+
+
+@contextmanager
+def heldout_client(config: Config, judge: bool | Path) -> Iterator[JudgeClient]:
+    """A client of the held-out judge: of `config.heldout_judge`, or of the judge in a folder, served meanwhile."""
+    settings = heldout_settings(config)
+    with ExitStack() as stack:
+        if isinstance(judge, Path):
+            if not judge.is_dir():
+                raise InputError(f"--judge {judge}: no such folder; give the folder that `taoemb judge train` wrote")
+            own = {"url": stack.enter_context(running_judge(judge)), "batch_size": max(settings.batch_size, OWN_BATCH)}
+            settings = settings.model_copy(update=own)
+        if settings.url is None:
+            raise InputError("no held-out judge: give --judge-url, --judge DIR or set heldout_judge.url")
+        yield stack.enter_context(JudgeClient(settings))
 
 
 def refuse_reward_judge(judge: str, systems: Iterable[System]) -> None:

@@ -16,7 +16,7 @@ from taoemb.data.dataset import Dataset, open_dataset
 from taoemb.errors import InputError
 from taoemb.evaluation import gate, summary
 from taoemb.evaluation.files import new_files, write_all
-from taoemb.evaluation.grading import Grading, grade_rankings, refuse_reward_judge
+from taoemb.evaluation.grading import Grading, grade_rankings, heldout_client, refuse_reward_judge
 from taoemb.evaluation.measured import Measured
 from taoemb.evaluation.metrics import by_judge, largest_cutoff, names, per_query
 from taoemb.evaluation.qrels import group
@@ -34,17 +34,17 @@ def evaluate(
     out: Path,
     config: Config,
     baseline: str | Path | None = None,
-    judge: bool = False,
+    judge: bool | Path = False,
 ) -> dict[str, Any]:
     """Evaluate a release (or a model name, zero-shot) on a dataset folder, paired against `baseline` when given.
 
     Writes metrics.json (metric → slice → {value, interval, queries}), evaluation.json (that and all the rest),
-    report.html, per_query.parquet and run.parquet to `out`, and returns the content of evaluation.json. With `judge`
-    the judge of `config.heldout_judge` grades the top places too. Raises InputError for unusable input.
+    report.html, per_query.parquet and run.parquet to `out`, and returns the content of evaluation.json. A held-out
+    judge grades the top places too: with `judge=True` the one of `config.heldout_judge`, with a folder the judge in it,
+    served meanwhile. Raises InputError for unusable input, and when that judge gave a system's reward.
     """
-    systems: dict[str, str | Path] = {"release": release}
-    if baseline is not None:
-        systems["baseline"] = baseline
+    systems: dict[str, str | Path] = {} if baseline is None else {"baseline": baseline}
+    systems["release"] = release
     name = None if baseline is None else "baseline"
     return compare_systems(systems, data, out, config, baseline=name, subject="release", judge=judge)
 
@@ -56,7 +56,7 @@ def compare_systems(
     config: Config,
     baseline: str | None = None,
     subject: str | None = None,
-    judge: bool = False,
+    judge: bool | Path = False,
 ) -> dict[str, Any]:
     """Evaluate several systems ("bm25", release folders, model names) on the same queries.
 
@@ -66,7 +66,7 @@ def compare_systems(
     started = perf_counter()
     baseline, subject = _roles(systems, baseline, subject)
     opened = open_dataset(Path(data), need=("items", "queries") if judge else ("items", "queries", "judgments"))
-    queries = _judged_queries(opened, judge)
+    queries = _judged_queries(opened, bool(judge))
     ready = [open_system(name, source, config.encoder) for name, source in systems.items()]
     with new_files(Path(out)) as partial:
         measured, grading = _measure(opened, queries, ready, config, judge)
@@ -81,15 +81,14 @@ def check_gate_metric(config: Config, judge: bool) -> None:
     computed = names(config.evaluation, judge)
     if config.gate.metric not in computed:
         hint = "" if judge else "; metrics of a judge need --judge or --judge-url"
-        raise InputError(
-            f"gate.metric {config.gate.metric!r} is not computed; choose one of {', '.join(computed)}{hint}"
-        )
+        known = ", ".join(computed)
+        raise InputError(f"gate.metric {config.gate.metric!r} is not computed; choose one of {known}{hint}")
 
 
 def _roles(systems: Mapping[str, str | Path], baseline: str | None, subject: str | None) -> tuple[str | None, str]:
     if not systems:
         raise InputError("nothing to evaluate: name a release or a system")
-    subject = subject or next(reversed(systems))
+    subject = subject or list(systems)[-1]
     for role, name in (("baseline", baseline), ("subject", subject)):
         if name is not None and name not in systems:
             raise InputError(f"{role} {name!r} is none of the systems {', '.join(systems)}")
@@ -111,12 +110,12 @@ def _judged_queries(data: Dataset, judge: bool) -> np.ndarray:
 
 
 def _measure(
-    data: Dataset, query_rows: np.ndarray, systems: list[System], config: Config, judge: bool
+    data: Dataset, query_rows: np.ndarray, systems: list[System], config: Config, judge: bool | Path
 ) -> tuple[Measured, Grading | None]:
     qrels = group(data.judgments, query_rows)
     texts = [data.queries.texts[row] for row in query_rows]
     masks = slice_masks([data.queries.slices[row] for row in query_rows], config.evaluation.template_slices)
-    with _client(config) if judge else nullcontext() as client:
+    with heldout_client(config, judge) if judge else nullcontext() as client:
         if client is not None:
             refuse_reward_judge(client.release, systems)
         rankings = rank_all(systems, texts, data.items, qrels, largest_cutoff(config.evaluation), config)
@@ -128,12 +127,6 @@ def _measure(
             values[name] |= by_judge(grading.grades[name], config.evaluation, config.evaluation.judge_depth)
     judged = {} if grading is None else grading.grades
     return Measured(data, query_rows, qrels, masks, rankings, values, judged), grading
-
-
-def _client(config: Config) -> JudgeClient:
-    if config.heldout_judge is None or config.heldout_judge.url is None:
-        raise InputError("no held-out judge: give --judge-url, --judge DIR or set heldout_judge.url")
-    return JudgeClient(config.heldout_judge)
 
 
 def _grade(

@@ -1,6 +1,12 @@
 """A small shop with graded queries in several slices, and random encoders that know its words."""
 
 import itertools
+import json
+import math
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +20,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from taoemb.config import Config, EncoderConfig
 from taoemb.encoder.model import load_encoder
 from taoemb.encoder.release import Release, load_release, save_release
+from taoemb.judge.prompt import read_messages
 
 KINDS = ("sofa", "lamp", "kettle", "jacket", "phone", "drill")
 COLOURS = ("red", "blue", "green", "black")
@@ -42,9 +49,8 @@ def write_shop(folder: Path) -> Path:
     titles = [f"{brand} {colour} {kind}" for kind, colour, brand in items]
     titles[5] = HOSTILE + " red sofa"
     ids = [f"i{n}" for n in range(len(items))]
-    pq.write_table(
-        pa.table({"item_id": ids, "title": titles, "brand": [b for *_, b in items]}), folder / "items.parquet"
-    )
+    brands = [brand for *_, brand in items]
+    pq.write_table(pa.table({"item_id": ids, "title": titles, "brand": brands}), folder / "items.parquet")
     asked = list(itertools.product(KINDS, COLOURS))
     slices = [["plain" if c in COLOURS[:2] else "long-tail", f"category:{kind}", "template:ab"] for kind, c in asked]
     queries = {
@@ -102,14 +108,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def models_(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def model_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("models")
     return write_model(root / "one", 1), write_model(root / "two", 2)
 
 
 @pytest.fixture(scope="session")
-def parent(models_: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Release:
-    encoder = load_encoder(EncoderConfig(model=str(models_[0])))
+def parent(model_folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Release:
+    encoder = load_encoder(EncoderConfig(model=str(model_folders[0])))
     return save_release(tmp_path_factory.mktemp("releases") / "parent", encoder)
 
 
@@ -117,13 +123,9 @@ def parent(models_: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 def child(parent: Release, tmp_path_factory: pytest.TempPathFactory) -> Release:
     """The parent's item encoder under another query encoder, trained with the reward of judge "reward-judge"."""
     encoder = parent.query_encoder()
+    words = encoder.backbone.embeddings.word_embeddings.weight
     with torch.no_grad():
-        encoder.backbone.embeddings.word_embeddings.weight.add_(
-            0.05
-            * torch.randn(
-                encoder.backbone.embeddings.word_embeddings.weight.shape, generator=torch.Generator().manual_seed(3)
-            )
-        )
+        words.add_(0.05 * torch.randn(words.shape, generator=torch.Generator().manual_seed(3)))
     folder = tmp_path_factory.mktemp("releases") / "child"
     training = {"objective": "grpo", "reward_judge": "reward-judge"}
     save_release(folder, encoder, item_source=parent, parent=parent, training=training)
@@ -133,3 +135,67 @@ def child(parent: Release, tmp_path_factory: pytest.TempPathFactory) -> Release:
 @pytest.fixture(scope="session")
 def settings() -> Config:
     return SETTINGS
+
+
+@dataclass
+class RuleJudge:
+    """An endpoint that grades by the shop's rule, through real HTTP; queries in `silent` get no usable answer."""
+
+    digest: str = "heldout-judge"
+    silent: tuple[str, ...] = ()
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, body: dict) -> dict:
+        query, item = read_messages(body["messages"])
+        self.asked.append((query, item))
+        if query in self.silent:
+            return self._say("?", [{"token": "?", "logprob": -0.1, "bytes": None}])
+        wanted, words = query.split(), item.split("\n")[0].split()
+        label = grade((wanted[-1], wanted[0]), (words[-1], words[-2], ""))
+        rest = [{"token": str(g), "logprob": math.log(0.1), "bytes": None} for g in (1, 2, 3, 4) if g != label]
+        top = [{"token": str(label), "logprob": math.log(0.7), "bytes": None}, *rest]
+        return self._say(str(label), top)
+
+    def _say(self, content: str, top: list[dict]) -> dict:
+        message = {"role": "assistant", "content": content}
+        said = {"content": [{**top[0], "top_logprobs": top}]}
+        return {"choices": [{"index": 0, "message": message, "logprobs": said, "finish_reason": "length"}]}
+
+
+@pytest.fixture
+def rule_judge() -> Iterator[RuleJudge]:
+    judge = RuleJudge()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            self._send({"data": [{"id": "judge", "taoemb_digest": judge.digest}]})
+
+        def do_POST(self):
+            self._send(judge.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+
+        def _send(self, content):
+            body = json.dumps(content).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            pass  # a client that hangs up in the middle of a request is part of the tests
+
+    server = Server(("127.0.0.1", 0), Handler)
+    judge.url = f"http://127.0.0.1:{server.server_address[1]}/openai/v1"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield judge
+    server.shutdown()
+    server.server_close()
+    thread.join()

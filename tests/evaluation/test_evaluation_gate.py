@@ -20,6 +20,7 @@ def evaluation(**slices):
 def test_passes_when_the_interval_stays_above_the_margin():
     result = check(evaluation(all=difference(-0.01, 0.05)), GateConfig(margin=0.02))
     assert result.passed
+    assert result.failures == []
     assert result.reasons == [
         "goodrate@10: +0.0200 [−0.0100, +0.0500] against the baseline on 100 queries; "
         "passes: the interval's lower end must be at least −0.02"
@@ -47,6 +48,7 @@ def test_a_slice_that_surely_falls_fails_the_gate():
     assert not result.passed
     assert "slice negation" in result.reasons[1]
     assert "below −0.05" in result.reasons[1]
+    assert result.failures == [result.reasons[1]]
 
 
 def test_a_slice_that_may_fall_or_is_too_small_does_not():
@@ -55,7 +57,7 @@ def test_a_slice_that_may_fall_or_is_too_small_does_not():
     assert result.passed
     assert result.reasons[1:] == [
         "1 slice has no interval wholly below −0.05; passes",
-        "not judged, fewer than 20 queries: tiny (19)",
+        "not checked, fewer than 20 queries: tiny (19)",
     ]
 
 
