@@ -88,8 +88,8 @@ def _shown(value: object) -> str:
 def stream(root: Path, table: str, report: Reporter) -> Iterator[pa.RecordBatch]:
     """Yield a table's checked record batches in the contract's types (absent optional columns are null).
 
-    A table without rows gives one empty batch. A column of the wrong type is reported and read as null. Reports a missing
-    or unreadable file and yields nothing.
+    A table without rows gives one empty batch. A column of the wrong type is reported and read as null. Reports a
+    missing or unreadable file and yields nothing.
     """
     path = root / file_name(table)
     if not path.is_file():
