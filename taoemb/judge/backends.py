@@ -59,6 +59,12 @@ def load_backend(model: str, config: JudgeServerConfig) -> Backend:
 
     Raises InputError when it is neither.
     """
+    path = Path(model)
+    if path.exists() and not (path / "judge.json").is_file() and not (path / "config.json").is_file():
+        raise InputError(
+            f"--model {model}: neither judge.json nor config.json in it; give a folder written by taoemb judge train, "
+            "or one of a Hugging Face causal LM"
+        )
     import torch
     from transformers.utils.logging import disable_progress_bar
 
@@ -66,14 +72,8 @@ def load_backend(model: str, config: JudgeServerConfig) -> Backend:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    path = Path(model)
     if (path / "judge.json").is_file():
         return CrossEncoderBackend(path, device)
-    if path.exists() and not (path / "config.json").is_file():
-        raise InputError(
-            f"--model {model}: neither judge.json nor config.json in it; give a folder written by taoemb judge train, "
-            "or one of a Hugging Face causal LM"
-        )
     from taoemb.judge.causal import CausalBackend
 
     return CausalBackend.load(model, device, config)

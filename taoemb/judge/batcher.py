@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from taoemb.errors import InputError
 from taoemb.judge.backends import Backend, Message
+from taoemb.judge.metrics import server_metrics
 
 Conversations = Sequence[Sequence[Message]]
 
@@ -35,8 +37,16 @@ class _Job:
 class Batcher:
     """Feeds `backend` with passes of about `batch_pairs` pairs; belongs to one event loop."""
 
-    def __init__(self, backend: Backend, *, batch_pairs: int, wait_s: float, queue_pairs: int) -> None:
-        self._backend = backend
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        batch_pairs: int,
+        wait_s: float,
+        queue_pairs: int,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._backend, self._metrics = backend, server_metrics(registry)
         self._batch_pairs, self._wait_s, self._queue_pairs = batch_pairs, wait_s, queue_pairs
         self._jobs: deque[_Job] = deque()
         self._pairs = 0
@@ -63,9 +73,15 @@ class Batcher:
         while self._jobs:
             if self._pairs < self._batch_pairs and self._wait_s:
                 await asyncio.sleep(self._wait_s)
+            self._metrics.waiting.set(self._pairs)
             jobs = self._take()
+            pairs = sum(len(job.conversations) for job in jobs)
             scoring = loop.run_in_executor(self._worker, _score, self._backend, [job.conversations for job in jobs])
-            await asyncio.wait([scoring])
+            with self._metrics.pass_seconds.time():
+                await asyncio.wait([scoring])
+            self._metrics.waiting.set(self._pairs)
+            self._metrics.pass_pairs.observe(pairs)
+            self._metrics.pairs.inc(pairs)
             failure = scoring.exception()
             outcomes = scoring.result() if failure is None else [failure] * len(jobs)
             for job, outcome in zip(jobs, outcomes, strict=True):

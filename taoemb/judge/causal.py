@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from taoemb.config import JudgeServerConfig
+from taoemb.encoder.batching import bucket_by_tokens
 from taoemb.errors import InputError
 from taoemb.judge.backends import Message
-from taoemb.judge.cross_encoder import length_batches
 from taoemb.judge.prefix_cache import PrefixCache
 from taoemb.judge.prompt import LABELS
 
@@ -66,7 +66,7 @@ class CausalBackend:
         """Log-probabilities (P, 4) of the labels under the softmax over the whole vocabulary, float32."""
         shared, cache = self._prefix.shared(prepared)
         logprobs_P4 = np.empty((len(prepared), len(LABELS)), dtype=np.float32)
-        for rows in length_batches([len(ids) - shared for ids in prepared], self._tokens_per_batch):
+        for rows in bucket_by_tokens([len(ids) - shared for ids in prepared], self._tokens_per_batch):
             logits_BV = self._last_logits([prepared[row][shared:] for row in rows], shared, cache)
             labels_B4 = torch.stack([logits_BV[:, ids].logsumexp(-1) for ids in self._label_ids], dim=-1)
             logprobs_P4[rows] = (labels_B4 - logits_BV.logsumexp(-1, keepdim=True)).cpu().numpy()

@@ -25,7 +25,7 @@ def running_judge(
     """Serve the judge in the folder `model` on a free loopback port; yields its base URL (…/openai/v1).
 
     The server runs in a process of its own and stops at the end of the block, also when this process is killed. It
-    writes to `log` (default: a temporary file, kept only when the start fails). Raises TaoembError with the last line
+    writes to `log` (default: a temporary file, kept when something fails). Raises TaoembError with the last line
     of the log when the server does not start.
     """
     path = log or Path(tempfile.mkstemp(prefix="taoemb-judge-", suffix=".log")[1])

@@ -179,8 +179,8 @@ def _message(message: Any, where: str) -> Message:
         raise InputError(f"{where}: expected an object with a role of {', '.join(_ROLES)}")
     content = message.get("content")
     if isinstance(content, list):  # OpenAI's content parts
-        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        content = "".join(texts) if texts and all(isinstance(text, str) for text in texts) else None
+        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        content = "".join(texts) if texts and len(texts) == len(content) else None
     if not isinstance(content, str):
         raise InputError(f"{where}.content: expected text")
     if not content.isascii():

@@ -16,17 +16,19 @@ MIN_PREFIX = 32  # tokens below which sharing is not worth a second pass
 class _SharedLayer(DynamicLayer):
     """One layer's prefix, the same for every row; keeps nothing of what a pass adds."""
 
-    def __init__(self, source: DynamicLayer, length: int) -> None:
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
-        self.lazy_initialization(source.keys, source.values)
-        self.keys, self.values = source.keys[..., :length, :], source.values[..., :length, :]
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        rows = key_states.shape[0]
-        keys = torch.cat([self.keys.expand(rows, -1, -1, -1), key_states], dim=-2)
-        return keys, torch.cat([self.values.expand(rows, -1, -1, -1), value_states], dim=-2)
+        return _behind(self.keys, key_states), _behind(self.values, value_states)
+
+    def cut(self, length: int) -> "_SharedLayer":
+        """Its first `length` tokens."""
+        return _SharedLayer(self.keys[..., :length, :], self.values[..., :length, :])
 
 
 class PrefixCache:
@@ -40,7 +42,7 @@ class PrefixCache:
         self._tokens: list[int] = []
         self._layers: list[_SharedLayer] = []
 
-    def shared(self, prompts: Sequence[Sequence[int]]) -> tuple[int, DynamicCache | None]:
+    def shared(self, prompts: Sequence[list[int]]) -> tuple[int, DynamicCache | None]:
         """How many first tokens of all `prompts` are cached (each prompt has more), and the cache to pass on."""
         if not self._usable or not prompts:
             return 0, None
@@ -62,12 +64,16 @@ class PrefixCache:
         cache = DynamicCache(config=self._model.config)
         self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         self._tokens = list(tokens)
-        self._layers = [_SharedLayer(layer, len(tokens)) for layer in cache.layers]
+        self._layers = [_SharedLayer(layer.keys, layer.values) for layer in cache.layers]
 
     def _cut(self, length: int) -> None:
         if length < len(self._tokens):
             self._tokens = self._tokens[:length]
-            self._layers = [_SharedLayer(layer, length) for layer in self._layers]
+            self._layers = [layer.cut(length) for layer in self._layers]
+
+
+def _behind(prefix: Tensor, states: Tensor) -> Tensor:
+    return torch.cat([prefix.expand(states.shape[0], -1, -1, -1), states], dim=-2)
 
 
 def _common(sequences: Sequence[Sequence[int]]) -> list[int]:

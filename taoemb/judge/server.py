@@ -41,6 +41,7 @@ def serve(
     backend = load_backend(model, config)
     kserve = import_kserve()
     from taoemb.judge.batcher import Batcher
+    from taoemb.judge.kserve_parts import BoundServer, JudgeModel
     from taoemb.judge.openai_routes import JudgeRoutes
 
     batcher = Batcher(
@@ -51,7 +52,10 @@ def serve(
     )
     routes = JudgeRoutes(name, backend, batcher, int(config.max_body_mb * 1e6)).routes()
     kserve.model_server.app.router.routes.extend(routes)
-    _server_on(kserve, host, port).start([_model(kserve, name)])
+    server = BoundServer(host, port, GRACE_S)
+    for noisy in ("kserve.trace", "uvicorn.access"):  # a line a request
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    server.start([JudgeModel(name)])
 
 
 def import_kserve() -> ModuleType:
@@ -64,29 +68,6 @@ def import_kserve() -> ModuleType:
     finally:
         sys.argv = arguments
     return kserve
-
-
-def _server_on(kserve: ModuleType, host: str, port: int):
-    class Server(kserve.ModelServer):
-        """KServe's server, bound to `host` instead of all interfaces."""
-
-        def register_signal_handler(self) -> None:
-            self._rest_server.config.host = host  # made by start() just before this
-            super().register_signal_handler()
-
-    server = Server(http_port=port, enable_grpc=False, enable_latency_logging=False, grace_period=GRACE_S)
-    for noisy in ("kserve.trace", "uvicorn.access"):  # a line a request
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    return server
-
-
-def _model(kserve: ModuleType, name: str):
-    class Judge(kserve.Model):
-        """What KServe's health and model routes know of the judge; it is asked by chat completions only."""
-
-    judge = Judge(name)
-    judge.load()
-    return judge
 
 
 def _check_port(host: str, port: int) -> None:

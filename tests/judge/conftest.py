@@ -44,7 +44,9 @@ def tiny_lm(path: Path, architecture: str = "llama", chat: bool = True) -> Path:
     if architecture == "mistral":
         sizes["sliding_window"] = 16
     torch.manual_seed(0)
-    config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **sizes)
+    config = AutoConfig.for_model(
+        architecture, vocab_size=len(tokenizer), initializer_range=0.4, **sizes
+    )  # pairs differ
     config.pad_token_id, config.eos_token_id, config.bos_token_id = 0, 4, None
     AutoModelForCausalLM.from_config(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
