@@ -7,6 +7,7 @@ without bluetooth". The anchor item answers the query, so every query has at lea
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class Asker:
         self.types = sorted(main)
         counts = np.array([float(main[phrase]) for phrase in self.types])
         self.share = counts**_TYPES_EVENLY / (counts**_TYPES_EVENLY).sum() if len(counts) else counts
-        self.members = {phrase: [] for phrase in self.types}
+        self.members: dict[Phrase, list[int]] = {phrase: [] for phrase in self.types}
         for row, item in enumerate(mined.items):
             if item.types:
                 self.members[item.types[0]].append(row)
@@ -102,7 +103,7 @@ class Asker:
             return int(self.rng.integers(len(self.mined.items)))
         return int(self._pick(self.members[self.types[int(self.rng.choice(len(self.types), p=self.share))]]))
 
-    def _pick(self, options: list) -> object:
+    def _pick(self, options: list[Any]) -> Any:
         if not options:
             raise _NoFit
         return options[int(self.rng.integers(len(options)))]
@@ -265,7 +266,7 @@ class Asker:
         return " ".join(words)
 
 
-def _texts(values: set) -> list[str]:
+def _texts(values: set[Any]) -> list[str]:
     return [value for value in values if isinstance(value, str)]
 
 

@@ -96,9 +96,9 @@ def _read(record: dict[str, Any], breaks: frozenset[str]) -> Item:
 def read_chunks(text: str, brand: str | None, endings: frozenset[str]) -> tuple[list[Phrase], list[str]]:
     """Runs of plain words in a text, stemmed, and the words behind a preposition (up to a semicolon or dash).
 
-    Punctuation, numbers, models, small words and `endings` close a run. A modifier opens a new one and, when plain words
-    follow, takes the run before it away ("monitor vga cable" is a cable). A repeated last word closes a run too: "patch
-    cable networking cable" is a patch cable and a networking cable.
+    Punctuation, numbers, models, small words and `endings` close a run. A modifier opens a new one and, when plain
+    words follow, takes the run before it away ("monitor vga cable" is a cable). A repeated last word closes a run too:
+    "patch cable networking cable" is a patch cable and a networking cable.
     """
     text = text.casefold().replace("(s)", "s").replace("®", "").replace("™", "")
     if brand and text.startswith(brand.casefold()):
@@ -242,7 +242,7 @@ def _words(record: dict[str, Any]) -> set[str]:
 
 
 def _spellings(records: Sequence[dict[str, Any]], types: frozenset[Phrase]) -> dict[Phrase, str]:
-    """How titles mostly write each type, with a modifier that nearly always stands before it ("large format printer")."""
+    """How titles mostly write each type, with a modifier that nearly always leads it ("large format printer")."""
     written: dict[Phrase, Counter[str]] = defaultdict(Counter)
     before: dict[Phrase, Counter[str]] = defaultdict(Counter)
     for record in records:

@@ -52,7 +52,9 @@ def generate_queries(data: Path, out: Path, config: QueryGenerationConfig) -> di
         rows = np.sort(rng.choice(rows, MAX_ITEMS, replace=False))
     mined = mine(catalogue.records(rows))
     rules = Rules(mined)
-    asked, judged, clicked = [], [], []
+    asked: list[Asked] = []
+    judged: list[tuple[np.ndarray, np.ndarray]] = []
+    clicked: list[np.ndarray] = []
     seen: set[tuple[str, ...]] = set()
     asker = Asker(mined, rng)
     with progress("generating queries", config.count) as bar:

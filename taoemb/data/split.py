@@ -1,10 +1,10 @@
 """Divides a dataset's queries into train, valid and test so that nothing of test is seen in training.
 
 Queries that are near-duplicates (the same words but for case, order, plurals and fillers) form a group, and a group
-never straddles a split. With `by: template` test holds the queries of some templates (slices "template:{kind}/{n}", a
-share of each kind's templates), which train and valid never show; near-duplicates of a test query that other templates
-made are left out. Queries that merely share their clicked items are not a group: other words for the same thing are what
-an encoder is to generalise over.
+never straddles a split. With `by: template` test holds the queries of some templates (slices "template:{kind}/{n}",
+a share of each kind's templates), which train and valid never show; near-duplicates of a test query that other
+templates made are left out. Queries that merely share their clicked items are not a group: other words for the same
+thing are what an encoder is to generalise over.
 """
 
 from collections import defaultdict

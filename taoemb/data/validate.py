@@ -82,7 +82,7 @@ def validate(root: Path) -> ValidationReport:
     needed = {"items"} | ({"queries"} if {"pairs", "judgments"} & set(there) else set())
     counts: dict[str, int] = {}
     ids: dict[str, pa.ChunkedArray] = {}
-    tallies = {"slices": Counter(), "labels": Counter(), "sources": Counter()}
+    tallies: dict[str, Counter] = {"slices": Counter(), "labels": Counter(), "sources": Counter()}
     coverage: dict[str, float] = {}
     for name in (name for name in SCHEMAS if name in there or name in needed):
         read = {"items": _items, "queries": _queries}.get(name, _links)

@@ -1,0 +1,96 @@
+"""What the importers share: checked columns, ids seen so far, and a last look at what was written."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from taoemb.data.files import check_target, new_folder
+from taoemb.data.schemas import JUDGMENTS, PAIRS, file_name
+from taoemb.data.validate import validate
+from taoemb.errors import InputError
+
+BATCH_ROWS = 65_536
+
+
+@contextmanager
+def import_into(out: Path, source: Path) -> Iterator[Path]:
+    """Yield a folder that becomes `out` if what is written there keeps the contract. Raises InputError otherwise."""
+    check_target(out)
+    with new_folder(out) as folder:
+        yield folder
+        report = validate(folder)
+        if not report.ok:
+            more = f" (and {report.violation_count - 1} more)" if report.violation_count > 1 else ""
+            raise InputError(f"{source}: its data breaks the contract: {report.violations[0]}{more}; mend the source")
+
+
+def need_files(source: Path, names: Sequence[str]) -> list[Path]:
+    """The files of a published layout. Raises InputError naming the first that is missing."""
+    for name in names:
+        if not (source / name).is_file():
+            raise InputError(f"{source / name}: no such file; the folder must hold {', '.join(names)}")
+    return [source / name for name in names]
+
+
+def parquet_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Stream columns of a Parquet file. Raises InputError when it is none, or lacks a column."""
+    try:
+        with pq.ParquetFile(path) as parquet:
+            missing = [name for name in columns if name not in parquet.schema_arrow.names]
+            if missing:
+                raise InputError(f"{path}: column {missing[0]!r} is missing")
+            yield from parquet.iter_batches(BATCH_ROWS, columns=list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
+
+
+def text(column: pa.Array) -> pa.Array:
+    """A column as trimmed strings, empty ones null."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    column = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    return pc.if_else(pc.equal(pc.binary_length(column), 0), None, column)
+
+
+def grades_of(labels: pa.Array, grades: dict[str, int], path: Path, column: str, start: int) -> pa.Array:
+    """Labels as grades, int8. Raises InputError naming the row of a label that is not among `grades`."""
+    place = pc.index_in(labels, value_set=pa.array(list(grades), pa.string()))
+    if place.null_count:
+        row = int(np.flatnonzero(place.is_null().to_numpy(zero_copy_only=False))[0])
+        known = ", ".join(grades)
+        raise InputError(
+            f"{path}: row {start + row}, column {column!r}: label {labels[row].as_py()!r} is none of {known}"
+        )
+    return pa.array(list(grades.values()), pa.int8()).take(place)
+
+
+class Links:
+    """Writes judgments.parquet, and pairs.parquet from the judgments of grade 4."""
+
+    def __init__(self, folder: Path) -> None:
+        self.judgments = pq.ParquetWriter(folder / file_name("judgments"), JUDGMENTS, compression="zstd")
+        self.pairs = pq.ParquetWriter(folder / file_name("pairs"), PAIRS, compression="zstd")
+        self.count = {"judgments": 0, "pairs": 0}
+
+    def __enter__(self) -> "Links":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.judgments.close()
+        self.pairs.close()
+
+    def add(self, query_ids: pa.Array, item_ids: pa.Array, grades: pa.Array, source: str) -> None:
+        """Add judgments; those of grade 4 are pairs of weight 1 as well."""
+        judged = [query_ids, item_ids, grades, pa.repeat(source, len(grades))]
+        self.judgments.write_batch(pa.RecordBatch.from_arrays(judged, schema=JUDGMENTS))
+        exact = pc.equal(grades, 4)
+        liked = [query_ids.filter(exact), item_ids.filter(exact)]
+        weights = pa.array(np.ones(len(liked[0]), dtype=np.float32))
+        self.pairs.write_batch(pa.RecordBatch.from_arrays([*liked, weights], schema=PAIRS))
+        self.count["judgments"] += len(grades)
+        self.count["pairs"] += len(weights)
