@@ -72,7 +72,9 @@ def run(
     done = run_local(pipeline, arguments, out or Path("runs") / pipeline.name, fresh=fresh)
     outputs = {name: str(path) for name, path in done.outputs.items()}
     steps = [asdict(step) for step in done.steps]
-    rows = [(step.title, step.state, f"{step.seconds:,.1f} s", step.log) for step in done.steps]
+    rows: list[tuple[str, ...]] = [
+        (step.title, step.state, f"{step.seconds:,.1f} s", str(step.log)) for step in done.steps
+    ]
     rows += [(name, "output", "", path) for name, path in outputs.items()]
     result = {"out": str(done.out), "outputs": outputs, "steps": steps}
     emit(result, as_json, title=pipeline.name, table=(("step", "state", "time", "file"), rows))

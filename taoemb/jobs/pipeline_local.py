@@ -8,13 +8,11 @@ reuses each finished step whose component and inputs are the same.
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -25,9 +23,9 @@ import yaml
 
 from taoemb.errors import InputError, TaoembError
 from taoemb.jobs.pipeline_record import Follower, LocalRun, failure, hand_out
+from taoemb.jobs.pipeline_stop import stop
 from taoemb.jobs.pipelines import Pipeline, require_arguments
 
-STOP_S = 20.0
 LOCAL_DEFAULTS = {"workspace": "work", "milvus_uri": "milvus.db"}
 """Parameters that, left empty, are given a place in the run's own folder."""
 
@@ -49,8 +47,8 @@ def run_local(pipeline: Pipeline, arguments: Mapping[str, Any], out: Path, *, fr
         _write_json(out / "run.json", {**record, "state": "running"})
         state = "failed"
         try:
-            _execute(pipeline, arguments, run)
-            state = "done"
+            code = _execute(pipeline, arguments, run)
+            state = "done" if code == 0 else "failed"
         except (KeyboardInterrupt, SystemExit):
             state = "interrupted"
             raise
@@ -59,6 +57,8 @@ def run_local(pipeline: Pipeline, arguments: Mapping[str, Any], out: Path, *, fr
             steps = [asdict(step) for step in run.steps]
             ended = {"state": state, "ended": _now(), "steps": steps, "outputs": run.outputs}
             _write_json(out / "run.json", {**record, **ended})
+    if code != 0:
+        raise StepFailed(failure(run))
     return run
 
 
@@ -94,9 +94,9 @@ def _claim(out: Path, pipeline: Pipeline, fresh: bool) -> Iterator[None]:
         yield
 
 
-def _execute(pipeline: Pipeline, arguments: Mapping[str, Any], run: LocalRun) -> None:
-    logs = run.out / "logs"
-    logs.mkdir(exist_ok=True)
+def _execute(pipeline: Pipeline, arguments: Mapping[str, Any], run: LocalRun) -> int:
+    """Run all steps in a process group of their own; returns the exit code."""
+    run.log.parent.mkdir(exist_ok=True)
     temp = tempfile.mkdtemp(prefix="taoemb-")  # short: sockets are made below it
     job = {
         "file": str(pipeline.path.resolve()),
@@ -105,28 +105,32 @@ def _execute(pipeline: Pipeline, arguments: Mapping[str, Any], run: LocalRun) ->
         "workspace": f"{temp}/workspace",
         "temp": temp,
     }
-    command = [sys.executable, "-u", "-m", "taoemb.jobs.pipeline_worker"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     try:
-        with (
-            _terminable(),
-            (logs / "pipeline.log").open("w", encoding="utf-8") as log,
-            subprocess.Popen(command, start_new_session=True, text=True, errors="replace", **pipes) as worker,
-        ):
+        with _terminable(), run.log.open("w", encoding="utf-8") as log, _worker() as worker:
             try:
                 assert worker.stdin is not None
                 assert worker.stdout is not None
                 with worker.stdin as stdin:
                     json.dump(job, stdin)
                 Follower(pipeline, run, log).follow(worker.stdout)
-                code = worker.wait()
+                return worker.wait()
             except BaseException:
-                _stop(worker)
+                stop(worker)
                 raise
     finally:
         shutil.rmtree(temp, ignore_errors=True)
-    if code != 0:
-        raise StepFailed(failure(run, logs / "pipeline.log"))
+
+
+def _worker() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "taoemb.jobs.pipeline_worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+        errors="replace",
+    )
 
 
 @contextlib.contextmanager
@@ -141,20 +145,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _stop(worker: subprocess.Popen[str]) -> None:
-    """End the worker and all that it started: politely, then for good."""
-    for number, patience in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
-        deadline = time.monotonic() + patience
-        try:
-            os.killpg(worker.pid, number)
-            while time.monotonic() < deadline:
-                worker.poll()
-                os.killpg(worker.pid, 0)
-                time.sleep(0.05)
-        except ProcessLookupError:
-            return
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

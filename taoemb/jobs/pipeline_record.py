@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO
@@ -40,6 +41,11 @@ class LocalRun:
     steps: list[StepRun] = field(default_factory=list)
     outputs: dict[str, Path] = field(default_factory=dict)
 
+    @property
+    def log(self) -> Path:
+        """What kfp.local said of the run as a whole."""
+        return self.out / "logs" / "pipeline.log"
+
 
 class Follower:
     """Reads the worker's stream: which step runs, how it ended, and which log a line belongs to."""
@@ -53,18 +59,23 @@ class Follower:
         self.root = run.out / "steps"
         self.earlier = {folder.name for folder in self.root.glob("*")}
 
-    def follow(self, lines: TextIO) -> None:
+    def follow(self, lines: Iterable[str]) -> None:
+        """Read to the end of the stream."""
         with Display(self.total) as self.display:
-            for raw in lines:
-                line = raw.rstrip("\n")
-                record = _RECORD.match(_COLOUR.sub("", line))
-                if record is None:
-                    self._note(line)
-                else:
-                    self.log.write(_COLOUR.sub("", line) + "\n")
-                    self._event(record.group(1))
-            if self.run.steps and self.run.steps[-1].state == "running":
-                self._end("stopped")
+            try:
+                for raw in lines:
+                    self._read(raw.rstrip("\n"))
+            finally:
+                if self.run.steps and self.run.steps[-1].state == "running":
+                    self._end("stopped")
+
+    def _read(self, line: str) -> None:
+        record = _RECORD.match(_COLOUR.sub("", line))
+        if record is None:
+            self._note(line)
+        else:
+            self.log.write(_COLOUR.sub("", line) + "\n")
+            self._event(record.group(1))
 
     def _note(self, line: str) -> None:
         text = line.removeprefix("    ")
@@ -102,17 +113,24 @@ class Follower:
         self.display.end(state)
 
 
-def failure(run: LocalRun, pipeline_log: Path) -> str:
+def failure(run: LocalRun) -> str:
+    """One line: the step that failed, what it said last, its log, and what there is all the same."""
     failed = next((step for step in run.steps if step.state == "failed"), None)
     if failed is None:
-        return f"the pipeline could not be run: {_last_line(pipeline_log)}; log: {pipeline_log}"
-    return f"step {failed.title!r} failed: {_last_line(failed.log)}; log: {failed.log}"
+        return f"the pipeline could not be run: {_last_line(run.log)}; log: {run.log}"
+    left = f"; {run.out} holds {', '.join(path.name for path in run.outputs.values())}" if run.outputs else ""
+    return f"step {failed.title!r} failed: {_last_line(failed.log)}; log: {failed.log}{left}"
 
 
 def _last_line(log: Path) -> str:
+    """The reason that a log ends with; a job that the step started has given its own just before."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     said = [line for line in lines if line and not line.startswith("[KFP Executor")]
-    return re.sub(r"^taoemb\.[\w.]+: ", "", said[-1]) if said else "no output"
+    if not said:
+        return "no output"
+    own = [line for line in said if line.startswith("taoemb: ")]
+    last = own[-1] if own and said[-1].endswith("its reason is in the line above") else said[-1]
+    return re.sub(r"^taoemb(\.[\w.]+)?: ", "", last)
 
 
 def hand_out(pipeline: Pipeline, run: LocalRun) -> None:

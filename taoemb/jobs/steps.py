@@ -7,30 +7,32 @@ stands here, so that each stays a few lines. Importing this is cheap.
 import hashlib
 import json
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from taoemb.config import Config, JudgeConfig, load_config
+from taoemb.config import Config, load_config
 from taoemb.errors import InputError
 
 STAGES = {
     "prepare": ("split", "queries"),
     "judge": ("judge", "judge_train"),
     "heldout_judge": ("heldout_judge", "judge_train"),
-    "sft": ("encoder", "sft", "engine", "rewards"),
+    "sft": ("encoder", "sft", "engine"),
     "grpo": ("encoder", "judge", "judge_server", "heldout_judge", "rewards", "grpo", "engine"),
     "evaluate": ("encoder", "judge", "judge_server", "heldout_judge", "evaluation", "gate"),
     "gate": ("gate",),
-    "publish": ("encoder", "milvus"),
+    "publish": ("milvus",),
 }
 """The sections of the settings that each step reads: a step runs again only when its own part changes."""
 
 CHUNK = 1 << 20
+SERVED_BATCH = 64  # pairs a request, to a judge that answers whole batches
 
 
 def settings_from(text: str, overrides: Sequence[str] = ()) -> Config:
@@ -83,11 +85,14 @@ def fingerprint(folder: Path) -> str:
 
 @contextmanager
 def run_folder(workspace: str, step: str, *inputs: str) -> Iterator[Path]:
-    """A folder to train in. With a workspace it is the same one when the step starts again on the same `inputs`,
-    so that training continues from its last checkpoint; it is removed when the block ends well."""
+    """A folder to train in.
+
+    With a workspace it is the same one when the step starts again on the same `inputs`, so that training goes on from
+    its last checkpoint; it is removed when the block ends well. Without, it is a temporary one.
+    """
     if not workspace:
-        with tempfile.TemporaryDirectory(prefix=f"taoemb-{step}-") as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix=f"taoemb-{step}-") as temporary:
+            yield Path(temporary)
         return
     identity = hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:16]
     folder = Path(workspace) / f"{step}-{identity}"
@@ -97,12 +102,45 @@ def run_folder(workspace: str, step: str, *inputs: str) -> Iterator[Path]:
 
 
 @contextmanager
-def judge_url(config: JudgeConfig | None, model: Path) -> Iterator[str]:
-    """Where the judge answers: the endpoint that the settings name, or `model` served on loopback for the block."""
-    if config is not None and config.url:
-        yield config.url
+def served(section: Literal["judge", "heldout_judge"], config: Config, model: Path) -> Iterator[list[str]]:
+    """Settings that say where a judge answers: none when they name an endpoint, else `model` served for the block."""
+    named = config.judge if section == "judge" else config.heldout_judge
+    if named is not None and named.url:
+        yield []
         return
     from taoemb.judge.local import running_judge
 
-    with running_judge(model) as url:
-        yield url
+    with running_judge(model, threads=config.judge_server.threads) as url:
+        yield [f"{section}.url={url}", f"{section}.batch_size={SERVED_BATCH}"]
+
+
+def train(
+    objective: str,
+    settings: str,
+    inputs: Mapping[str, Path],
+    *,
+    release: Path,
+    log: Path,
+    ranks: int = 1,
+    workspace: str = "",
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Run a training entry point; `inputs` are its folders ("data", "release"). Returns the run's summary.
+
+    The release goes to `release`; metrics and TensorBoard events to `log`. A run that was stopped goes on when
+    `workspace` is the same.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped pod lets training write its checkpoint
+    identity = (settings, *(f"{name}={path}" for name, path in sorted(inputs.items())))
+    with settings_file(settings) as config, run_folder(workspace, objective, *identity) as folder:
+        arguments = ["--config", str(config), "--out", str(folder)]
+        for name, path in inputs.items():
+            arguments += [f"--{name}", str(path)]
+        for override in overrides:
+            arguments += ["--set", override]
+        from taoemb.jobs.local import launch
+
+        launch(objective, arguments, ranks)
+        shutil.copytree(folder / "release", release, dirs_exist_ok=True)
+        shutil.copytree(folder, log, ignore=shutil.ignore_patterns("release", "checkpoints"), dirs_exist_ok=True)
+        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,10 @@ def test_a_failing_step_is_named_with_its_last_line_and_log(toy, source, taoemb,
     done = taoemb("run", toy.path, "-p", f"folder={source}", "-p", "passes=false", "--out", "out")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last == "taoemb: step 'check' failed: the release is not good enough; log: out/logs/check.log"
+    assert last == (
+        "taoemb: step 'check' failed: the release is not good enough; log: out/logs/check.log; "
+        "out holds metrics.json, release, report.html"
+    )
     assert "Traceback" not in done.stderr
     assert "Traceback" in (tmp_path / "cwd" / "out" / "logs" / "check.log").read_text()
     # what came before is there, and the retries of a cluster (600 s) were not waited for
@@ -89,8 +93,6 @@ def test_a_second_run_reuses_what_still_holds(toy, source, tmp_path):
 
 
 def test_an_output_outlives_the_steps_files(toy, source, tmp_path):
-    import shutil
-
     out = tmp_path / "out"
     run_local(toy, {"folder": str(source)}, out)
     shutil.rmtree(out / "steps")
@@ -162,7 +164,10 @@ def test_an_interrupted_run_stops_its_steps_and_can_go_on(toy, source, tmp_path,
     children = _children(process.pid)
     assert children
     process.send_signal(number)
-    process.communicate(timeout=30)
+    _, said = process.communicate(timeout=30)
+    assert "stopping the running step" in said
+    assert "[4/4] check: stopped" in said
+    assert (source / "stopped.txt").read_text() == "helper: None"
     assert process.returncode in (130, 143)
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
     assert json.loads((out / "run.json").read_text())["state"] == "interrupted"

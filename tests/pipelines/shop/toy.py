@@ -39,14 +39,24 @@ def make(
 
 @dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
 def check(folder: str, release: dsl.Input[dsl.Model], passes: bool, wait: float, workspace: str):
-    """Fail when told to, after a wait."""
+    """Fail when told to, after a wait; when stopped, say whether the helper was still there."""
+    import signal
+    import subprocess
     import time
     from pathlib import Path
 
     from taoemb.errors import InputError
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    helper = subprocess.Popen(["sleep", "100"])
     (Path(folder) / "waiting.txt").write_text(workspace)
-    time.sleep(wait)
+    try:
+        time.sleep(wait)
+    except KeyboardInterrupt:
+        time.sleep(0.5)
+        (Path(folder) / "stopped.txt").write_text(f"helper: {helper.poll()}")
+        raise
+    helper.kill()
     if not passes:
         raise InputError("the release is not good enough")
 
@@ -80,6 +90,7 @@ def toy(
     again.set_display_name("make others")
     checked = check(folder=folder, release=made.outputs["release"], passes=passes, wait=wait, workspace=workspace)
     checked.set_retry(2, backoff_duration="600s")
+    again.after(made)
     checked.after(again)
     return NamedTuple("Outputs", release=dsl.Model, metrics=dsl.Metrics, report=dsl.HTML)(
         made.outputs["release"], made.outputs["metrics"], made.outputs["report"]

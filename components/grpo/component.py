@@ -1,0 +1,55 @@
+"""Retrieval-GRPO: the policy retrieves, a judge grades live, the group-relative reward moves the encoder."""
+
+from kfp import dsl
+
+from components.base import component
+
+
+@component
+def grpo(
+    settings: str,
+    ranks: int,
+    workspace: str,
+    prepared: dsl.Input[dsl.Dataset],
+    start: dsl.Input[dsl.Model],
+    judge: dsl.Input[dsl.Model],
+    heldout_judge: dsl.Input[dsl.Model],
+    release: dsl.Output[dsl.Model],
+    log: dsl.Output[dsl.Artifact],
+):
+    """Train with live rewards; judges without an endpoint are served on loopback for the time of the step.
+
+    Args:
+        settings: Sections `encoder`, `judge`, `heldout_judge`, `rewards`, `grpo` and `engine` as YAML text.
+        ranks: Processes that train together.
+        workspace: Folder that outlives the step: a stopped training goes on there, judgments stay there.
+        prepared: Dataset folders; the train part is used.
+        start: Release to start from.
+        judge: The judge that gives reward, unless `judge.url` names an endpoint.
+        heldout_judge: The judge that watches (`grpo.heldout_every`), unless `heldout_judge.url` names an endpoint.
+        release: The trained release.
+        log: metrics.jsonl, TensorBoard events and a summary.
+    """
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from taoemb.jobs import steps
+
+    config = steps.settings_from(settings)
+    with ExitStack() as stack:
+        overrides = stack.enter_context(steps.served("judge", config, Path(judge.path)))
+        if config.grpo.heldout_every:
+            overrides += stack.enter_context(steps.served("heldout_judge", config, Path(heldout_judge.path)))
+        if workspace and config.judge.cache is None:
+            overrides.append(f"judge.cache={Path(workspace) / 'judgments.sqlite'}")
+        summary = steps.train(
+            "grpo",
+            settings,
+            {"data": Path(prepared.path) / "train", "release": Path(start.path)},
+            release=Path(release.path),
+            log=Path(log.path),
+            ranks=ranks,
+            workspace=workspace,
+            overrides=overrides,
+        )
+    release.metadata.update({"digest": summary["digest"], "steps": summary["steps"]})

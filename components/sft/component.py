@@ -1,0 +1,40 @@
+"""Supervised fine-tuning of the starting encoder."""
+
+from kfp import dsl
+
+from components.base import component
+
+
+@component
+def sft(
+    settings: str,
+    ranks: int,
+    workspace: str,
+    prepared: dsl.Input[dsl.Dataset],
+    release: dsl.Output[dsl.Model],
+    log: dsl.Output[dsl.Artifact],
+):
+    """InfoNCE over in-batch and global random negatives.
+
+    Args:
+        settings: Sections `encoder`, `sft` and `engine` as YAML text.
+        ranks: Processes that train together.
+        workspace: Folder that outlives the step: a stopped training goes on there. Empty: none.
+        prepared: Dataset folders; the train part is used.
+        release: The trained release.
+        log: metrics.jsonl, TensorBoard events and a summary.
+    """
+    from pathlib import Path
+
+    from taoemb.jobs import steps
+
+    summary = steps.train(
+        "sft",
+        settings,
+        {"data": Path(prepared.path) / "train"},
+        release=Path(release.path),
+        log=Path(log.path),
+        ranks=ranks,
+        workspace=workspace,
+    )
+    release.metadata.update({"digest": summary["digest"], "steps": summary["steps"]})

@@ -1,0 +1,110 @@
+"""The product's main pipeline: a shop's data becomes a published release trained with Retrieval-GRPO."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.evaluate.component import evaluate
+from components.gate.component import gate
+from components.grpo.component import grpo
+from components.prepare.component import prepare
+from components.publish.component import publish
+from components.sft.component import sft
+from components.train_judge.component import train_judge
+from components.validate.component import validate
+
+
+class Outputs(NamedTuple):
+    """What a run hands out."""
+
+    release: dsl.Model
+    report: dsl.HTML
+    metrics: dsl.Metrics
+
+
+@dsl.pipeline(name="taoemb-grpo")
+def retrieval_grpo(
+    data: str,
+    settings: str = "",
+    encoder: str = "",
+    baseline: str = "",
+    judge_url: str = "",
+    heldout_judge_url: str = "",
+    milvus_uri: str = "",
+    queries: int = 0,
+    sft_steps: int = 0,
+    grpo_steps: int = 0,
+    ranks: int = 1,
+    seed: int = -1,
+    workspace: str = "",
+) -> Outputs:
+    """Validate, prepare, judges, SFT, Retrieval-GRPO, evaluate, gate, publish.
+
+    Args:
+        data: Dataset folder (items.parquet and, if there are any, queries, pairs, judgments).
+        settings: Settings as YAML text; what it does not say has its default.
+        encoder: Model to start from; empty: encoder.model of the settings.
+        baseline: Release folder now in production that must be beaten; empty: this run's SFT release.
+        judge_url: OpenAI routes of the judge that gives reward; empty: one is trained and served here.
+        heldout_judge_url: OpenAI routes of the judge that watches and grades; empty: one is trained and served here.
+        milvus_uri: Milvus to publish to; empty: milvus.uri of the settings.
+        queries: Training queries to generate for data without pairs; 0: queries.count of the settings.
+        sft_steps: Steps of SFT; 0: sft.steps of the settings.
+        grpo_steps: Steps of Retrieval-GRPO; 0: grpo.steps of the settings.
+        ranks: Processes that train together in a step.
+        seed: Seed of everything; -1: the seeds of the settings.
+        workspace: Folder that outlives a step (a mounted volume): stopped training goes on there. Empty: none.
+
+    Returns:
+        release: The release that Retrieval-GRPO trained.
+        report: The evaluation, for people.
+        metrics: The evaluation, for programs.
+    """
+    checked = validate(
+        data=data,
+        settings=settings,
+        encoder=encoder,
+        queries=queries,
+        sft_steps=sft_steps,
+        grpo_steps=grpo_steps,
+        seed=seed,
+        judge_url=judge_url,
+        heldout_judge_url=heldout_judge_url,
+        milvus_uri=milvus_uri,
+    )
+    part = checked.outputs
+    checked.set_caching_options(False)  # data may change where it lies; the fingerprint carries that on
+
+    prepared = prepare(data=data, digest=part["digest"], settings=part["prepare"])
+    dataset = prepared.outputs["prepared"]
+    judge = train_judge(settings=part["judge"], role="judge", prepared=dataset)
+    judge.set_display_name("reward judge")
+    heldout = train_judge(settings=part["heldout_judge"], role="heldout_judge", prepared=dataset)
+    heldout.set_display_name("held-out judge")
+    start = sft(settings=part["sft"], ranks=ranks, workspace=workspace, prepared=dataset)
+    trained = grpo(
+        settings=part["grpo"],
+        ranks=ranks,
+        workspace=workspace,
+        prepared=dataset,
+        start=start.outputs["release"],
+        judge=judge.outputs["judge"],
+        heldout_judge=heldout.outputs["judge"],
+    )
+    measured = evaluate(
+        settings=part["evaluate"],
+        baseline=baseline,
+        prepared=dataset,
+        release=trained.outputs["release"],
+        start=start.outputs["release"],
+        heldout_judge=heldout.outputs["judge"],
+    )
+    decided = gate(settings=part["gate"], evaluation=measured.outputs["evaluation"])
+    published = publish(settings=part["publish"], prepared=dataset, release=trained.outputs["release"])
+    published.after(decided)
+
+    for task in (decided, published):
+        task.set_caching_options(False)  # a decision and a deed are never taken from an earlier run
+    for task in (prepared, judge, heldout, start, trained, measured, published):
+        task.set_retry(2, backoff_duration="30s", backoff_factor=2.0)  # evicted pods; training goes on where it was
+    return Outputs(trained.outputs["release"], measured.outputs["report"], measured.outputs["metrics"])
