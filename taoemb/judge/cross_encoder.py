@@ -27,8 +27,12 @@ KIND = "cross-encoder"
 TOKENS_PER_BATCH = 8192
 CHARACTERS_PER_TOKEN = 3.5  # of titles and attributes, with their numbers and codes
 WEIGHTS = "model.safetensors"
+MANIFEST = "judge.json"
+COUNTED = (WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json")  # files under the digest
+FILES = (MANIFEST, *COUNTED, "special_tokens_map.json", "vocab.txt", "chat_template.jinja")
 
 Head = Literal["softmax", "ordinal"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class CrossEncoder(nn.Module):
         self.backbone = backbone
         self.kind = head
         self.head = nn.Linear(backbone.config.hidden_size, 4 if head == "softmax" else 1)
-        if head == "ordinal":  # P(grade > k) = sigmoid(s - cut_k); cuts rise by softplus steps
+        if head == "ordinal":
             self.first_cut = nn.Parameter(torch.tensor(-1.0))
             self.steps = nn.Parameter(torch.full((2,), 0.5))
 
@@ -60,15 +64,19 @@ class CrossEncoder(nn.Module):
         mask_PT1 = inputs["attention_mask"].unsqueeze(-1).float()
         pooled_PD = (hidden_PTD * mask_PT1).sum(1) / mask_PT1.sum(1)
         logits = self.head(pooled_PD).float()
-        return logits.log_softmax(-1) if self.kind == "softmax" else self._ordinal(logits)
+        return (
+            logits.log_softmax(-1) if self.kind == "softmax" else ordinal_log_probs(logits, self.first_cut, self.steps)
+        )
 
-    def _ordinal(self, score_P1: Tensor) -> Tensor:
-        rises = nn.functional.softplus(self.steps).cumsum(0)
-        cuts_3 = torch.cat([self.first_cut.reshape(1), self.first_cut + rises])
-        above_P3 = torch.sigmoid(score_P1 - cuts_3)  # P(grade > 1), P(grade > 2), P(grade > 3)
-        ones = torch.ones_like(score_P1)
-        steps_P5 = torch.cat([ones, above_P3, torch.zeros_like(score_P1)], dim=-1)
-        return (steps_P5[:, :-1] - steps_P5[:, 1:]).clamp_min(1e-7).log()
+
+def ordinal_log_probs(score_P1: Tensor, first_cut: Tensor, steps_2: Tensor) -> Tensor:
+    """Log-probabilities (P, 4) of the grades from one score: P(grade > k) = sigmoid(score - cut_k), rising cuts."""
+    rises_2 = nn.functional.softplus(steps_2).cumsum(0)
+    cuts_3 = torch.cat([first_cut.reshape(1), first_cut + rises_2])
+    above_P3 = torch.sigmoid(score_P1 - cuts_3)
+    ends = torch.ones_like(score_P1), torch.zeros_like(score_P1)
+    above_P5 = torch.cat([ends[0], above_P3, ends[1]], dim=-1)
+    return (above_P5[:, :-1] - above_P5[:, 1:]).clamp_min(1e-7).log()
 
 
 class CrossEncoderJudge:
@@ -91,8 +99,11 @@ class CrossEncoderJudge:
         return self.manifest["digest"]
 
     @classmethod
-    def load(cls, path: Path | str, device: str = "cpu") -> "CrossEncoderJudge":
-        """Read a judge folder. Raises InputError when it isn't one, or when a file changed since it was written."""
+    def load(cls, path: Path | str, device: str = "cpu", precision: Precision = "auto") -> "CrossEncoderJudge":
+        """Read a judge folder; `precision` "auto" is bf16 where hardware is fast in it, for the transformer alone.
+
+        Raises InputError when it isn't a judge folder, or when a file changed since it was written.
+        """
         path = Path(path)
         manifest = read_manifest(path)
         spec = CrossEncoderSpec(**manifest["spec"])
@@ -103,7 +114,10 @@ class CrossEncoderJudge:
             model.load_state_dict(load_file(path / WEIGHTS))
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
             raise InputError(f"{path}: cannot load the judge: {' '.join(str(error).split())[:200]}") from None
-        return cls(model.to(device), AutoTokenizer.from_pretrained(path), spec, manifest)
+        model.to(device)
+        if precision == "bf16" or (precision == "auto" and has_bf16(torch.device(device))):
+            model.backbone.to(torch.bfloat16)
+        return cls(model, AutoTokenizer.from_pretrained(path), spec, manifest)
 
     @torch.inference_mode()
     def score(self, queries: Sequence[str], item_texts: Sequence[str]) -> np.ndarray:
@@ -141,14 +155,14 @@ class CrossEncoderJudge:
         self.model.backbone.config.save_pretrained(out)
         self.tokenizer.save_pretrained(out)
         manifest = {"digest": digest_of(out, self.spec), "kind": KIND, "spec": asdict(self.spec), **extra}
-        (out / "judge.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (out / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         self.manifest = manifest
         return manifest
 
 
 def read_manifest(path: Path) -> dict:
     """judge.json of a judge folder. Raises InputError when the folder is no cross-encoder judge."""
-    file = path / "judge.json"
+    file = path / MANIFEST
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -164,9 +178,8 @@ def read_manifest(path: Path) -> dict:
 
 def digest_of(path: Path, spec: CrossEncoderSpec) -> str:
     """sha256 (hex) over the settings that decide a score and the bytes of weights, config and tokenizer."""
-    files = [WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json"]
     hashes = {}
-    for name in files:
+    for name in COUNTED:
         try:
             with (path / name).open("rb") as handle:
                 hashes[name] = hashlib.file_digest(handle, "sha256").hexdigest()

@@ -19,8 +19,9 @@ from taoemb.data.files import new_folder
 from taoemb.encoder.sources import find_model
 from taoemb.errors import InputError
 from taoemb.judge.agreement import Graded, agreement, point_agreement
-from taoemb.judge.cross_encoder import CrossEncoder, CrossEncoderJudge, CrossEncoderSpec, has_bf16
+from taoemb.judge.cross_encoder import FILES, CrossEncoder, CrossEncoderJudge, CrossEncoderSpec, has_bf16
 from taoemb.judge.graded import GradedPairs, choose_evenly, hold_out, part_of, read_graded
+from taoemb.judge.outputs import check_out
 from taoemb.judge.prompt import load_rubric
 from taoemb.progress import Progress, progress
 
@@ -37,7 +38,7 @@ def train_judge(data: Sequence[Path], out: Path, config: JudgeTrainConfig) -> di
     something else.
     """
     out = Path(out)
-    _check_out(out)
+    check_out(out, FILES)
     torch.manual_seed(config.seed)
     pairs = part_of(read_graded(data), config.query_share, config.query_part)
     train, held = hold_out(pairs, config.valid, config.seed)
@@ -178,10 +179,3 @@ def _counts(train: GradedPairs) -> dict:
         "sources": dict(sorted(Counter(train.sources.tolist()).items())),
         "data": [dataset.root.name for dataset in train.datasets],
     }
-
-
-def _check_out(out: Path) -> None:
-    if out.is_file():
-        raise InputError(f"{out}: is a file; --out must be a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / "judge.json").is_file():
-        raise InputError(f"{out}: holds something that is not a judge; give an empty or new --out")

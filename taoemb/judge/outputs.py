@@ -1,0 +1,15 @@
+"""Guards the folders that judge commands write: what they replace must be their own."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from taoemb.errors import InputError
+
+
+def check_out(out: Path, own: Collection[str]) -> None:
+    """Raise InputError when `out` is a file or holds anything but the files `own` of an earlier run."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; give a folder")
+    strangers = sorted(path.name for path in out.iterdir() if path.name not in own) if out.is_dir() else []
+    if strangers:
+        raise InputError(f"--out {out}: holds {strangers[0]!r}, which this command does not write; give a new folder")
