@@ -60,15 +60,16 @@ def new_files(out: Path) -> Iterator[Path]:
 def write_all(folder: Path, evaluation: Mapping[str, Any], measured: Measured) -> None:
     """Write metrics.json, evaluation.json, per_query.parquet, run.parquet and report.html into `folder`."""
     own = evaluation["systems"][evaluation["subject"]]
-    _write_json(folder / METRICS_FILE, summary.contract(own["metrics"]))
+    _write_json(folder / METRICS_FILE, summary.contract(own["metrics"]), indent=2)
     _write_json(folder / EVALUATION_FILE, evaluation)
     pq.write_table(_per_query(measured), folder / "per_query.parquet", compression="zstd")
     _write_run(folder / "run.parquet", measured, evaluation["config"]["evaluation"]["run_depth"])
     (folder / REPORT_FILE).write_text(render(evaluation, measured), encoding="utf-8")
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+def _write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _per_query(measured: Measured) -> pa.Table:

@@ -8,6 +8,7 @@ from typing import Any
 
 from taoemb.config import GateConfig
 from taoemb.errors import InputError
+from taoemb.evaluation.plots import number
 from taoemb.evaluation.slices import ALL
 
 EVALUATION_FILE = "evaluation.json"
@@ -88,7 +89,7 @@ def _says(passed: bool) -> str:
 
 
 def _shown(found: Mapping[str, Any]) -> str:
-    numbers = [f"{found[name]:+.4f}".replace("-", "−") for name in ("value", "low", "high")]
+    numbers = [number(found[name], signed=True, digits=4) for name in ("value", "low", "high")]
     return f"{numbers[0]} [{numbers[1]}, {numbers[2]}] against the baseline on {found['queries']} queries"
 
 

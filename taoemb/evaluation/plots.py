@@ -6,6 +6,7 @@ from math import floor, log10
 from typing import Any
 
 WIDTH, LABELS, RIGHT = 540, 150, 46  # pixels: the whole plot, the slice names, the counts
+NARROWEST = 0.02  # of an axis: smaller differences than this are drawn small
 TOP, BOTTOM, LANE, GAP = 8, 24, 11, 9
 COLOURS = ("#1f5fa8", "#d1641b", "#2a8c67", "#b0478f", "#7a6a1a", "#5b6fd6", "#4a4f57", "#a33b3b")
 
@@ -43,6 +44,8 @@ def forest(
     cells = [table[name] for table in tables.values() for name in slices if name in table]
     lows, highs = [cell["low"] for cell in cells], [cell["high"] for cell in cells]
     low, high = min([*lows, 0.0] if signed else lows), max([*highs, 0.0] if signed else highs)
+    if high - low < NARROWEST:
+        low, high = low - NARROWEST / 2, high + NARROWEST / 2
     marks_at = nice_ticks(low, high)
     low, high = min(low, marks_at[0]), max(high, marks_at[-1])
     left, right = LABELS, WIDTH - RIGHT

@@ -14,6 +14,7 @@ from taoemb.evaluation.measured import Measured
 from taoemb.evaluation.slices import ALL, CATEGORY
 
 PLOTTED_METRICS, PLOTTED_CATEGORIES = 4, 8
+TABLED_QUERIES = 5  # categories with fewer queries stand in evaluation.json only
 COVERAGE_GAP = 0.05  # difference of judged shares from which a comparison needs a warning
 _PAGE = Environment(
     loader=PackageLoader("taoemb.evaluation"),
@@ -43,7 +44,9 @@ def render(evaluation: Mapping[str, Any], measured: Measured) -> str:
     focus = _focus(evaluation)
     gains, losses = pick(measured, focus, subject, baseline) if focus else ([], [])
     colours = {name: plots.COLOURS[at % len(plots.COLOURS)] for at, name in enumerate(systems)}
-    slices = list(evaluation["dataset"]["slices"])
+    sizes = evaluation["dataset"]["slices"]
+    plotted = _plotted_slices(sizes)
+    tabled = [name for name in sizes if name in plotted or sizes[name] >= TABLED_QUERIES]
     return _PAGE.render(
         evaluation=evaluation,
         subject=subject,
@@ -54,9 +57,10 @@ def render(evaluation: Mapping[str, Any], measured: Measured) -> str:
         interval=plots.interval_text,
         verdict_of=verdict_of,
         summary=[_row(evaluation, metric, ALL, metrics.describe(metric, config)) for metric in names],
-        panels=_panels(evaluation, focus, _plotted_slices(evaluation), colours),
-        hidden_slices=len(slices) - len(_plotted_slices(evaluation)),
-        details={m: [row for s in slices if (row := _row(evaluation, m, s, "", slice_row=True))] for m in names},
+        panels=_panels(evaluation, focus, plotted, colours),
+        not_plotted=len(sizes) - len(plotted),
+        not_tabled=len(sizes) - len(tabled),
+        details={m: [row for s in tabled if (row := _row(evaluation, m, s, "", slice_row=True))] for m in names},
         describe=lambda metric: metrics.describe(metric, config),
         focus=focus,
         gains=gains,
@@ -92,9 +96,8 @@ def _row(evaluation: Mapping[str, Any], metric: str, slice_: str, note: str, sli
     return Row(slice_ if slice_row else metric, note, cells, differences, queries)
 
 
-def _plotted_slices(evaluation: Mapping[str, Any]) -> list[str]:
+def _plotted_slices(sizes: Mapping[str, int]) -> list[str]:
     """All slices but the small categories, which would drown the others."""
-    sizes = evaluation["dataset"]["slices"]
     categories = sorted((name for name in sizes if name.startswith(CATEGORY)), key=lambda name: -sizes[name])
     dropped = set(categories[PLOTTED_CATEGORIES:])
     return [name for name in sizes if name not in dropped]

@@ -57,7 +57,7 @@ def test_the_gate_decides_the_exit_code_and_the_report_is_written(data, tmp_path
     assert (tmp_path / "report.html").is_file()
     if code:
         assert captured.err.splitlines()[-1] == (
-            "taoemb: the gate refuses new: mrr@10: +0.0000 [+0.0000, +0.0000] against the baseline on 3 queries; "
+            "taoemb: the gate refuses new: mrr@10: 0.0000 [0.0000, 0.0000] against the baseline on 3 queries; "
             "fails: the interval must lie above 0"
         )
 
