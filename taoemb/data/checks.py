@@ -146,7 +146,8 @@ def _checked(column: pa.Array, want: pa.DataType, table: str, name: str, start: 
     """Cast to the contract's type after checking what a cast or a later read would trip over."""
     if pa.types.is_integer(want):
         wide = conform(column, pa.int64())
-        _flag(pc.not_equal(pc.is_in(wide, pa.array([1, 2, 3, 4])), True), wide, table, name, GRADE_RULE, start, report)
+        other = pc.and_(pc.invert(pc.is_in(wide, pa.array([1, 2, 3, 4]))), pc.is_valid(wide))
+        _flag(other, wide, table, name, GRADE_RULE, start, report)
         return wide.cast(want, safe=False)
     column = conform(column, want)
     if pa.types.is_floating(want):

@@ -57,9 +57,11 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def write_table(path: Path, table: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema | None = None) -> int:
     """Write a Parquet file (zstd, row groups of 65,536); record batches need their `schema`. Returns the row count."""
-    batches = table.to_batches() if isinstance(table, pa.Table) else table
+    batches: Iterable[pa.RecordBatch] = table
+    if isinstance(table, pa.Table):
+        batches, schema = table.to_batches(), table.schema
     rows = 0
-    with pq.ParquetWriter(path, table.schema if schema is None else schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(batch, row_group_size=ROW_GROUP)
             rows += len(batch)

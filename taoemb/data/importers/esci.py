@@ -34,8 +34,8 @@ def import_esci(
     """Import ESCI from the folder `source`.
 
     All products of the locale become items; `version` chooses the examples. With `locale` None every locale is taken
-    and item ids read `locale:product_id` (a product id may stand in several). Products without a title are left out with
-    their judgments. Queries have the slice `split:train` or `split:test`; exact matches also become pairs. Returns
+    and item ids read `locale:product_id` (a product id may stand in several). Products without a title are left out
+    with their judgments. Queries have the slice `split:train` or `split:test`; exact matches also become pairs. Returns
     counts.
     """
     source, out = Path(source), Path(out)
