@@ -23,6 +23,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## Run the whole loop on a generated shop (about ten minutes on two cores)
 	$(BIN)/taoemb demo --out $(OUT)
 
+test: export OMP_NUM_THREADS = 1
+test: export OMP_WAIT_POLICY = PASSIVE
 test: $(INSTALLED) lint ## Lint, then run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
 

@@ -425,7 +425,11 @@ def prepare_deepspeed_environment(rank: int, world_size: int) -> None:
 
 
 def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """The environment of one rank of a job on this machine, as torchrun sets it; ranks share the threads."""
+    """The environment of one rank of a job on this machine, as torchrun sets it; ranks share the threads.
+
+    Waiting threads sleep instead of spinning: the judge's process wants the same cores while a step computes.
+    """
     threads = max(1, (os.cpu_count() or 1) // ranks)
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return {"OMP_NUM_THREADS": str(threads)} | dict(os.environ) | {name: str(value) for name, value in own.items()}
+    waiting = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    return waiting | dict(os.environ) | {name: str(value) for name, value in own.items()}

@@ -68,7 +68,7 @@ def heldout_client(config: Config, judge: bool | Path) -> Iterator[JudgeClient]:
 def refuse_reward_judge(judge: str, systems: Iterable[System]) -> None:
     """Raise InputError when `judge` gave the reward that one of the systems was trained on."""
     for system in systems:
-        if system.reward_judge == judge:
+        if judge in system.reward_judges:
             raise InputError(
                 f"the judge {judge[:12]} gave the reward that {system.name} ({system.source}) was trained on; "
                 "it may not grade it: give a different --judge or --judge-url"

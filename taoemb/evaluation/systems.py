@@ -30,9 +30,9 @@ class System:
         return self.release.manifest.item_encoder_digest if self.release is not None else f"{self.kind}:{self.source}"
 
     @property
-    def reward_judge(self) -> str | None:
+    def reward_judges(self) -> tuple[str, ...]:
         """Digest of the judge whose grades this release was trained on."""
-        return None if self.release is None else self.release.manifest.training.get("reward_judge")
+        return () if self.release is None else tuple(self.release.manifest.training.get("reward_judges", ()))
 
     def facts(self) -> dict[str, Any]:
         """What a report says about it."""
@@ -44,7 +44,7 @@ class System:
                 "item_encoder_digest": manifest.item_encoder_digest,
                 "base_model": manifest.base_model,
                 "parent": manifest.parent,
-                "reward_judge": self.reward_judge,
+                "reward_judges": list(self.reward_judges),
             }
         return said
 

@@ -169,8 +169,12 @@ class RetrievalGRPO:
             self._towers.refresh()
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says: the judge that gave reward may not grade the release."""
-        return {"reward_judge": self._judge.release, "queries_seen": self.steps * self._config.queries}
+        """What the manifest says of this training."""
+        return {"queries_seen": self.steps * self._config.queries}
+
+    def reward_judges(self) -> list[str]:
+        """The judge of this run."""
+        return [self._judge.release]
 
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
         """A release that keeps its parent's item encoder when only the query tower was trained."""

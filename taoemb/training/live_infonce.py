@@ -98,6 +98,10 @@ class LiveInfoNCE:
         """What the manifest says of this training."""
         return {"queries_seen": self.steps * self._config.queries}
 
+    def reward_judges(self) -> list[str]:
+        """No judge gave reward."""
+        return []
+
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
         """A release that keeps its parent's item encoder when only the query tower was trained."""
         parent = self._context.parent

@@ -52,6 +52,9 @@ class Objective(Protocol):
     def facts(self) -> dict[str, Any]:
         """What the release's manifest says of this training."""
 
+    def reward_judges(self) -> list[str]:
+        """Digests of the judges that gave reward here: they may not grade the release, nor any trained from it."""
+
     def close(self) -> None:
         """Let go of what the objective holds open."""
 
@@ -68,9 +71,14 @@ def train(context: Context, objective: Objective) -> None:
     if weights is None:
         return
     training = {"objective": objective.name, "seconds": round(time.monotonic() - started, 1)} | objective.facts()
+    training["reward_judges"] = sorted({*objective.reward_judges(), *_inherited_judges(context)})
     release = objective.save_release(weights, training | {"config": context.config.model_dump(mode="json")})
     summary = {"release": str(release.path), "digest": release.manifest.digest, "steps": objective.steps}
     write_json(context.folder.summary, summary | {"resumed_at": first} | training | {"last": last})
+
+
+def _inherited_judges(context: Context) -> list[str]:
+    return [] if context.parent is None else list(context.parent.manifest.training.get("reward_judges", ()))
 
 
 def _steps(context: Context, objective: Objective, first: int) -> dict[str, float]:

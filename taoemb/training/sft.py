@@ -110,6 +110,10 @@ class SFT:
         """What the manifest says of this training."""
         return {"queries_seen": self.steps * self._config.queries}
 
+    def reward_judges(self) -> list[str]:
+        """No judge gave reward."""
+        return []
+
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
         """A release with one encoder for queries and items."""
         return save_release(

@@ -127,7 +127,7 @@ def child(parent: Release, tmp_path_factory: pytest.TempPathFactory) -> Release:
     with torch.no_grad():
         words.add_(0.05 * torch.randn(words.shape, generator=torch.Generator().manual_seed(3)))
     folder = tmp_path_factory.mktemp("releases") / "child"
-    training = {"objective": "grpo", "reward_judge": "reward-judge"}
+    training = {"objective": "grpo", "reward_judges": ["reward-judge"]}
     save_release(folder, encoder, item_source=parent, parent=parent, training=training)
     return load_release(folder)
 
