@@ -8,6 +8,32 @@ share a word with the query, the description around such a word, and the first o
 import re
 
 _WORD = re.compile(r"\w+")
+_FILLERS = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "at",
+        "by",
+        "for",
+        "from",
+        "i",
+        "in",
+        "is",
+        "it",
+        "me",
+        "my",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "this",
+        "to",
+        "with",
+    ]
+)
 _HEAD = ("title", "brand", "category", "price")
 _TITLE_SHARE, _DESCRIPTION_SHARE = 0.6, 0.5
 _LEAD = 40  # characters of the description kept before the first word that the query shares
@@ -18,7 +44,7 @@ def focus(query: str, item_text: str, characters: int) -> str:
     fields = _fields(item_text)
     if "title" not in fields:
         return " ".join(item_text.split())[:characters]
-    wanted = _words(query)
+    wanted = _words(query) - _FILLERS
     title = fields["title"][: max(int(characters * _TITLE_SHARE), characters - 80)]
     parts, left = [title], characters - len(title)
     for name in _HEAD[1:]:
