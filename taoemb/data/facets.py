@@ -117,7 +117,7 @@ def read_facets(record: dict[str, Any], after: list[str], known: Vocabulary) -> 
         yield "brand", brand
     behind = set(after)
     for word in title_words(record["title"], record.get("brand")):
-        if word not in behind and known.series.get(word) == brand:
+        if word not in behind and brand and known.series.get(word) == brand:
             yield "series", word
         elif word not in behind and word in known.models:
             yield "model", word

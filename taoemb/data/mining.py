@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,7 +43,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Mined:
-    """The items and the rows (ascending) of every facet, type ("type", phrase) and stemmed word ("word", w)."""
+    """The items and the rows (ascending) of every facet, type ("type", phrase), stemmed word of the title ("named", w)
+    or of the whole text ("word", w)."""
 
     items: list[Item]
     rows: dict[Facet, np.ndarray]
@@ -57,11 +58,11 @@ class Mined:
                 found[self.rows[facet]] = True
         return found
 
-    def with_words(self, words: Sequence[str]) -> np.ndarray:
-        """Whether each item's text has all the words (bool)."""
+    def with_words(self, words: Sequence[str], where: Literal["named", "word"]) -> np.ndarray:
+        """Whether each item's title ("named") or whole text ("word") has all the words (bool)."""
         found = np.ones(len(self.items), dtype=bool)
         for word in words:
-            found &= self.where(("word", stem(word)))
+            found &= self.where((where, stem(word)))
         return found
 
 
@@ -224,7 +225,10 @@ def _index(items: Sequence[Item], records: Sequence[dict[str, Any]]) -> dict[Fac
             rows[facet].append(row)
         for phrase in dict.fromkeys(same for own in item.types for same in class_of(own)):
             rows["type", phrase].append(row)
-        for word in _words(record):
+        named = {stem(word) for word in tokens(item.title)}
+        for word in named:
+            rows["named", word].append(row)
+        for word in named | _words(record):
             rows["word", word].append(row)
     return {facet: np.array(found, dtype=np.int32) for facet, found in rows.items()}
 

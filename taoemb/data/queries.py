@@ -34,7 +34,7 @@ from taoemb.errors import InputError
 from taoemb.progress import progress
 
 MAX_ITEMS = 100_000  # a larger catalogue is sampled evenly; its queries, pairs and judgments name sampled items only
-_TRIES = 40  # drafts per wanted query before the catalogue counts as exhausted
+_MISSES = 1_000  # drafts in a row that give nothing new: the catalogue is exhausted
 
 
 def generate_queries(data: Path, out: Path, config: QueryGenerationConfig) -> dict[str, Any]:
@@ -58,15 +58,16 @@ def generate_queries(data: Path, out: Path, config: QueryGenerationConfig) -> di
     seen: set[tuple[str, ...]] = set()
     asker = Asker(mined, rng)
     with progress("generating queries", config.count) as bar:
-        for _ in range(config.count * _TRIES):
-            if len(asked) == config.count:
-                break
+        misses = 0
+        while len(asked) < config.count and misses < _MISSES:
+            misses += 1
             query = asker.ask()
             if query is None or (key := near_duplicate_key(query.text)) in seen:
                 continue
             grades = rules.grade(query)
             if not (grades == 4).any():
                 continue
+            misses = 0
             seen.add(key)
             asked.append(query)
             judged.append(rules.choose(query, grades, config.graded_per_query, rng))
@@ -103,7 +104,7 @@ class Rules:
         other_model = series & (missed == 0) if any(facet[0] == "model" for facet in query.hard) else ~firm & firm
         right, near = self._of_type(query) if query.type else self._kin(query, brand)
         grades = np.ones(len(self.typed), dtype=np.int8)
-        grades[near] = 2
+        grades[near & ~right] = 2
         grades[right & (firm | brand)] = 2
         grades[right & ((firm & (missed == 1)) | (other_model & ~firm))] = 3
         if query.type:
@@ -125,7 +126,7 @@ class Rules:
         near = np.zeros(len(kin), dtype=bool)
         for kind, name in (*query.hard, *query.soft):
             if kind in ("model", "series"):
-                near |= self.mined.where(("for", name)) | self.mined.with_words(tokens(name))
+                near |= self.mined.where(("for", name)) | self.mined.with_words(tokens(name), "named")
         return kin & brand, near
 
     def _of_type(self, query: Asked) -> tuple[np.ndarray, np.ndarray]:
@@ -133,13 +134,13 @@ class Rules:
         phrase = query.type or ()
         right = self.mined.where(*(("type", same) for same in class_of(phrase)))
         head = self.mined.where(("type", phrase[-1:]))
-        named = self.mined.with_words(phrase)
-        return right | (head & named), head | named
+        described = self.mined.with_words(phrase, "word")
+        return right | (head & described), head | self.mined.with_words(phrase, "named")
 
     def _holds(self, facet: Facet) -> np.ndarray:
         kind, value = facet
         if kind == "value":
-            return self.mined.where(facet) | self.mined.with_words(value.split())
+            return self.mined.where(facet) | self.mined.with_words(value.split(), "named")
         return self.mined.where(facet)
 
     def choose(

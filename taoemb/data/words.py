@@ -14,13 +14,13 @@ def tokens(text: str) -> list[str]:
 
 def stem(word: str) -> str:
     """Take an English plural's ending away ("batteries" → "battery", "boxes" → "box", "cables" → "cable")."""
-    if len(word) < 4 or not word.isalpha() or word.endswith(("ss", "us", "is")):
-        return word
+    if not word.isalpha() or word.endswith(("ss", "us", "is")) or (len(word) < 4 and set(word) & set("aeiou")):
+        return word  # "gas" stays, "tvs" does not
     if word.endswith("ies") and len(word) > 4:
         return f"{word[:-3]}y"
     if word.endswith(("sses", "xes", "ches", "shes", "zes")):
         return word[:-2]
-    return word[:-1] if word.endswith("s") else word
+    return word[:-1] if word.endswith("s") and len(word) > 2 else word
 
 
 def near_duplicate_key(text: str) -> tuple[str, ...]:
