@@ -203,7 +203,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
                     raise InputError(f"{path}: row {number}: has more or fewer cells than the header")
                 yield row
         except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: row {number} cannot be read as CSV ({error})") from error
+            raise InputError(f"{path}: cannot be read as CSV near row {number} ({error})") from error
 
 
 def _json_rows(path: Path) -> Iterator[Row]:

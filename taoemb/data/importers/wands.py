@@ -50,21 +50,23 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[dict[s
     """Batches of rows as dicts, each with its first row number."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t")
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{path}: column {missing[0]!r} is missing; expected tab-separated {', '.join(columns)}")
         start = 0
         rows: list[dict[str, str]] = []
         try:
+            missing = [name for name in columns if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{path}: column {missing[0]!r} is missing; expected tab-separated {', '.join(columns)}"
+                )
             for row in reader:
-                if None in row.values():
-                    raise InputError(f"{path}: row {start + len(rows)}: too few columns")
+                if None in row or None in row.values():
+                    raise InputError(f"{path}: row {start + len(rows)}: has more or fewer cells than the header")
                 rows.append(row)
                 if len(rows) == _BATCH:
                     yield start, rows
                     start, rows = start + len(rows), []
         except (csv.Error, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: row {start + len(rows)} cannot be read ({error})") from error
+            raise InputError(f"{path}: cannot be read near row {start + len(rows)} ({error})") from error
         if rows:
             yield start, rows
 
