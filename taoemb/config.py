@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from taoemb.errors import InputError
 
-Precision = Literal["fp32", "bf16-autocast", "bf16"]
+Precision = Literal["auto", "fp32", "bf16-autocast", "bf16"]
 CutOff = Annotated[int, Field(ge=1)]
 
 
@@ -230,7 +230,7 @@ class EngineConfig(_Section):
 
     seed: int = 0
     zero_stage: Literal[0, 1, 2, 3] = 0
-    precision: Precision = "fp32"
+    precision: Precision = Field("auto", description="`auto`: bf16-autocast where the hardware has bf16, else fp32.")
     offload: Literal["none", "optimizer", "optimizer+parameters"] = "none"
     gradient_accumulation: int = Field(1, ge=1, description="Backward passes a step; divides each rank's queries.")
     gradient_checkpointing: bool = False

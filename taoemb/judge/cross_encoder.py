@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from taoemb.encoder.batching import bucket_by_tokens
+from taoemb.encoder.hardware import has_bf16
 from taoemb.errors import InputError
 from taoemb.judge.view import focus
 
@@ -187,11 +188,3 @@ def digest_of(path: Path, spec: CrossEncoderSpec) -> str:
             raise InputError(f"{path / name}: {error.strerror or error}; train or copy the judge again") from None
     identity = {"kind": KIND, "spec": asdict(spec), "files": hashes}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 is fast there: any CUDA device, and CPUs with AVX512-BF16 or AMX."""
-    if device.type != "cpu":
-        return True
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

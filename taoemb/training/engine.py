@@ -15,6 +15,7 @@ from torch import Tensor
 
 from taoemb.config import EngineConfig, OptimConfig, prepare_deepspeed_environment
 from taoemb.encoder.batching import TokenBatch
+from taoemb.encoder.hardware import has_bf16
 from taoemb.encoder.model import Encoder
 from taoemb.training.distributed import Ranks
 
@@ -34,7 +35,7 @@ def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
             return optim.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def deepspeed_settings(engine: EngineConfig, optim: OptimConfig) -> dict[str, Any]:
+def deepspeed_settings(engine: EngineConfig, optim: OptimConfig, device: torch.device) -> dict[str, Any]:
     """The DeepSpeed configuration (its JSON document) that the settings ask for."""
     zero: dict[str, Any] = {"stage": engine.zero_stage}
     if engine.offload != "none":
@@ -52,7 +53,7 @@ def deepspeed_settings(engine: EngineConfig, optim: OptimConfig) -> dict[str, An
     }
     if engine.precision == "bf16":
         settings["bf16"] = {"enabled": True}
-    if engine.precision == "bf16-autocast":
+    if engine.precision == "bf16-autocast" or (engine.precision == "auto" and has_bf16(device)):
         settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return settings | engine.deepspeed
 
@@ -90,7 +91,7 @@ class Engine:
         optimizer = torch.optim.AdamW(
             _parameter_groups(encoder, optim.weight_decay), lr=optim.lr, betas=optim.betas, fused=True
         )
-        settings = deepspeed_settings(config, optim)
+        settings = deepspeed_settings(config, optim, ranks.device)
         with contextlib.redirect_stdout(io.StringIO()):  # its op builder prints
             self._engine, *_ = deepspeed.initialize(model=encoder, optimizer=optimizer, config=settings)
         # No dropout: old and new log-probabilities must come from the same arithmetic (paper section 3).

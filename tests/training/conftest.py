@@ -26,6 +26,7 @@ SMALL = [
     "live_infonce.k=8",
     "engine.checkpoint_every=2",
     "engine.trackers=[]",
+    "engine.precision=fp32",
 ]
 
 
