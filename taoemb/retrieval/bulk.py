@@ -101,6 +101,7 @@ def bulk_import(release: "Release", folder: Path) -> Fill:
         if job is not None:
             jobs.wait(job)
         store.flush(name)
+        store.reload(name)
         return embedded, 0
 
     return fill

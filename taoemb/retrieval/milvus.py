@@ -113,6 +113,12 @@ class MilvusStore:
         with self.talking(f"load collection {name}"):
             self.client.load_collection(name)
 
+    def reload(self, name: str) -> None:
+        """Load a collection anew, with all rows that were imported into it; it cannot be searched meanwhile."""
+        with self.talking(f"release collection {name}"):
+            self.client.release_collection(name)
+        self.load(name)
+
     def count(self, name: str) -> int:
         """Number of rows."""
         self.load(name)
