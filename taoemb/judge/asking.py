@@ -144,7 +144,9 @@ class Asker:
 
     async def _with_retries(self, conversations: Sequence[Conversation]) -> list[Probs | None]:
         policy = self._policy
+        clock = asyncio.get_running_loop().time
         before: int | None = None
+        failing_since: float | None = None
 
         async def ask() -> list[Probs | None]:
             nonlocal before
@@ -165,7 +167,11 @@ class Asker:
                     with attempt:
                         return await self._through_breaker(id(conversations), ask)
             except Transient as failure:
+                failing_since = failing_since or clock()
+                patient = failure.away and clock() < failing_since + self._config.wait_s
                 others_answered = before is not None and self._breaker.successes > before
+                if others_answered and patient:
+                    continue  # a judge that is going, coming or busy: not this request's fault
                 if others_answered or await self._lives_without(failure):
                     raise _GaveUp(str(failure)) from None
             self._breaker.trip()  # the judge is away: wait for it

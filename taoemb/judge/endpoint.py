@@ -114,7 +114,7 @@ class Endpoint:
             response = await self._http.request(method, self.url + route, content=content)
         except httpx.HTTPError as error:
             self._metrics.requests.labels(self.url, "error").inc()
-            away = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            away = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ConnectTimeout)
             raise Transient(f"{type(error).__name__}: {error}".rstrip(": "), away=away) from None
         finally:
             self._metrics.latency.labels(self.url).observe(time.perf_counter() - started)

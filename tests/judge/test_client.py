@@ -179,6 +179,21 @@ def test_a_pair_whose_retries_ran_out_is_unanswered_and_the_others_are_not(batch
     assert registry.get_sample_value("taoemb_judge_unanswered_total", {"judge": url, "reason": "retries"}) == 1
 
 
+def test_a_busy_judge_costs_time_and_no_answers() -> None:
+    """Far more 503s than a pair has retries, while other pairs are answered."""
+    refused: dict[str, int] = {}
+
+    def fault(pairs: list[tuple[str, str]]) -> Response | None:
+        query = pairs[0][0]
+        refused[query] = refused.get(query, 0) + 1
+        return PlainTextResponse("busy", 503) if query == "query 3" and refused[query] < 10 else None
+
+    stub = Stub(fault=fault, delay_s=0.01)
+    with serving(stub) as url, client(url, concurrency=2) as judge:
+        assert judge.grade(*numbered(60)).unanswered == 0
+    assert refused["query 3"] == 10
+
+
 def test_a_lone_bad_pair_does_not_make_the_judge_look_dead() -> None:
     stub = Stub(fault=lambda pairs: PlainTextResponse("oops", 500))
     with serving(stub) as url, client(url, wait_s=60) as judge:
@@ -298,7 +313,7 @@ def test_a_judge_that_dies_and_comes_back_is_waited_for(caplog: pytest.LogCaptur
     assert judged.unanswered == 0
     assert state in (1, 2)
     assert failed is not None
-    assert failed < 40  # 0.6 s of single probes, not 40 pairs × retries
+    assert failed < 100  # one probe each 50 ms, not 40 pairs trying every 20 ms
     assert 40 <= len(stub.pairs) - 1 + len(back.pairs) <= 40 + 4  # pairs whose answer was lost are asked again
     said = [record.getMessage() for record in caplog.records]
     assert 1 <= sum("is away" in line for line in said) == sum("is back" in line for line in said) <= 3
