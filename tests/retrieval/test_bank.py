@@ -158,37 +158,45 @@ def test_loading_another_or_a_partial_bank_is_refused(tmp_path: Path):
         ItemBank(10, 4).load(tmp_path)
 
 
-def _on_rank(rank: int, world: int, folder: str, vectors: np.ndarray, queries: np.ndarray, k: int) -> None:
+RANK_CASES = [(301, 12, 1), (300, 12, 50), (2, 2, 1), (1, 1, 1)]  # items, k, copies; the last leaves a shard empty
+
+
+def _case(items: int, copies: int) -> tuple[np.ndarray, np.ndarray]:
+    return _catalogue(items, 16, 15, copies), _catalogue(6, 16, 16)
+
+
+def _on_rank(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     try:
-        bank = _bank(vectors, rank=rank, world_size=world)
-        mine = torch.from_numpy(np.array_split(queries, world)[rank])
-        scores, rows = bank.topk(mine, k)
-        fetched = bank.vectors(rows)
-        # each rank replaces one row that the other owns
-        other = torch.tensor([len(vectors) - 1 if rank == 0 else 0])
-        bank.set_rows(other, torch.full((1, vectors.shape[1]), 1.0 + rank))
-        ends = bank.vectors(torch.tensor([0, len(vectors) - 1]))
-        np.savez(f"{folder}/{rank}.npz", scores=scores, rows=rows, fetched=fetched, ends=ends)
+        for items, k, copies in RANK_CASES:
+            vectors, queries = _case(items, copies)
+            bank = _bank(vectors, rank=rank, world_size=world)
+            scores, rows = bank.topk(torch.from_numpy(np.array_split(queries, world)[rank]), k)
+            fetched = bank.vectors(rows)
+            # each rank replaces one row that the other owns
+            bank.set_rows(torch.tensor([items - 1 if rank == 0 else 0]), torch.full((1, 16), 1.0 + rank))
+            ends = bank.vectors(torch.tensor([0, items - 1]))
+            np.savez(f"{folder}/{items}-{rank}.npz", scores=scores, rows=rows, fetched=fetched, ends=ends)
     finally:
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize(("items", "k", "copies"), [(301, 12, 1), (300, 12, 50), (2, 2, 1)])
-def test_two_ranks_answer_like_one(tmp_path: Path, items, k, copies):
-    vectors, queries = _catalogue(items, 16, 15, copies), _catalogue(6, 16, 16)
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two gloo processes answer to every case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(_on_rank, (2, str(folder)), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize(("items", "k", "copies"), RANK_CASES)
+def test_two_ranks_answer_like_one(two_ranks: Path, items: int, k: int, copies: int):
+    vectors, queries = _case(items, copies)
     scores, rows = _bank(vectors).topk(torch.from_numpy(queries), k)
-    torch.multiprocessing.spawn(_on_rank, (2, str(tmp_path), vectors, queries, k), nprocs=2)
-    parts = [np.load(tmp_path / f"{rank}.npz") for rank in range(2)]
+    parts = [np.load(two_ranks / f"{items}-{rank}.npz") for rank in range(2)]
     np.testing.assert_array_equal(np.concatenate([part["rows"] for part in parts]), rows.numpy())
     np.testing.assert_array_equal(np.concatenate([part["scores"] for part in parts]), scores.numpy())
     for part in parts:
         np.testing.assert_array_equal(part["fetched"], vectors[part["rows"]])
-        np.testing.assert_array_equal(part["ends"], [[2.0] * 16, [1.0] * 16])
-
-
-def test_a_shard_without_rows_still_answers(tmp_path: Path):
-    vectors = _catalogue(1, 8, 17)
-    torch.multiprocessing.spawn(_on_rank, (2, str(tmp_path), vectors, vectors[[0, 0]], 1), nprocs=2)
-    assert [np.load(tmp_path / f"{rank}.npz")["rows"].tolist() for rank in range(2)] == [[[0]], [[0]]]
+        np.testing.assert_array_equal(part["ends"], [[2.0] * 16, [1.0 if items > 1 else 2.0] * 16])

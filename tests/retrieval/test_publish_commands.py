@@ -10,24 +10,6 @@ from taoemb.cli.main import main
 from tests.retrieval.tiny_shop import shop, write_items
 
 
-def taoemb(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "taoemb", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_publish_then_search_in_other_processes(releases, tmp_path):
-    data, uri = write_items(tmp_path / "data", shop(60)), tmp_path / "deep" / "milvus.db"
-    published = taoemb("publish", "--release", releases.base.path, "--data", data, "--milvus", uri, "--json")
-    assert (published.returncode, published.stderr) == (0, "")
-    result = json.loads(published.stdout)
-    assert (result["release"], result["items"], result["recall"]) == (releases.base.manifest.digest, 60, 1.0)
-
-    found = taoemb("search", "red oak sofa 0", "--milvus", uri, "-k", 3)
-    assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout.count("│\n") == 3
-    assert "red oak sofa 0 (release" in found.stdout
-
-
 @pytest.fixture
 def run(capsys, tmp_path):
     """Run a command in this process against this test's own file; gives (exit code, parsed JSON or None, stderr)."""
@@ -39,6 +21,20 @@ def run(capsys, tmp_path):
         return done.value.code, json.loads(out) if out else None, err
 
     return call
+
+
+def test_a_process_of_its_own_is_quiet_and_frees_the_file(releases, run, tmp_path):
+    args = ["publish", "--release", str(releases.base.path), "--data", str(tmp_path / "data")]
+    write_items(tmp_path / "data", shop(60))
+    assert run(*args)[1]["embedded"] == 60
+    write_items(tmp_path / "data", shop(70))
+    command = [sys.executable, "-m", "taoemb", *args, "--milvus", str(tmp_path / "milvus.db"), "--json"]
+    published = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (published.returncode, published.stderr) == (0, "")
+    result = json.loads(published.stdout)
+    assert (result["items"], result["embedded"], result["recall"]) == (70, 10, 1.0)
+    code, found, _ = run("search", "red oak sofa 0", "-k", 70)
+    assert (code, len(found["hits"])) == (0, 70)
 
 
 def test_list_rollback_and_prune(releases, run, tmp_path):
