@@ -424,12 +424,18 @@ def prepare_deepspeed_environment(rank: int, world_size: int) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
-def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """The environment of one rank of a job on this machine, as torchrun sets it; ranks share the threads.
+def let_threads_sleep() -> None:
+    """Make waiting threads of this process and its children sleep instead of spinning (call before torch is imported).
 
-    Waiting threads sleep instead of spinning: the judge's process wants the same cores while a step computes.
+    The loop runs a judge, a trainer and their threads on the same cores; spinning threads were measured to slow each
+    other down several times over.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """The environment of one rank of a job on this machine, as torchrun sets it; ranks share the threads."""
     threads = max(1, (os.cpu_count() or 1) // ranks)
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    waiting = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    return waiting | dict(os.environ) | {name: str(value) for name, value in own.items()}
+    let_threads_sleep()
+    return {"OMP_NUM_THREADS": str(threads)} | dict(os.environ) | {name: str(value) for name, value in own.items()}

@@ -9,6 +9,7 @@ import typer
 
 from taoemb import __version__
 from taoemb.cli import data, demo, evaluate, judge, pipeline, publish, releases, search, train
+from taoemb.config import let_threads_sleep
 from taoemb.errors import TaoembError
 
 app = typer.Typer(
@@ -60,6 +61,7 @@ def _one_line(kind: type[BaseException], error: BaseException, _: TracebackType 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line: exit 0 done, 1 failed while running, 2 bad usage or bad input."""
+    let_threads_sleep()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     if debug:

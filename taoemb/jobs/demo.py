@@ -1,0 +1,94 @@
+"""The whole loop on a small generated shop: the compiled pipeline, then the baselines to read its result against.
+
+Everything is real (judge over HTTP, DeepSpeed, Milvus Lite, kfp.local); only the size is small, so the numbers show
+that the loop works and not how good the method is.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taoemb.config import Config
+from taoemb.errors import InputError
+
+SETTINGS = (
+    "split={valid: 0.1, test: 0.3}",
+    "judge_train={max_pairs: 5000, epochs: 1, lr: 1.0e-4}",
+    "sft={steps: 60, queries: 32, random_negatives: 32}",
+    "hard_negatives={steps: 40, queries: 32, random_negatives: 0, negatives: 2}",
+    "live_infonce={steps: 150, queries: 32, k: 16}",
+    "grpo={steps: 150, queries: 32, k: 16}",
+    "evaluation={judge_queries: 100}",
+)
+"""Settings of the demo, as overrides; what the user sets comes after and wins."""
+
+KINDS = ("all", "plain", "long-tail", "negation", "alternative", "question", "knowledge")
+METRIC = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where things are, and the table of systems."""
+
+    out: Path
+    report: Path
+    milvus: Path
+    evaluation: Mapping[str, Any]
+
+    def table(self) -> tuple[Sequence[str], list[list[str]]]:
+        """METRIC by system and kind of query, each with its number of queries."""
+        systems = self.evaluation["systems"]
+        first = next(iter(systems.values()))["metrics"][METRIC]
+        kinds = [kind for kind in KINDS if kind in first]
+        head = ["system", *(f"{kind} ({first[kind]['queries']})" for kind in kinds)]
+        rows = [
+            [name, *(f"{own['metrics'][METRIC][kind]['value']:.3f}" for kind in kinds)] for name, own in systems.items()
+        ]
+        return head, rows
+
+
+def run_demo(pipeline_file: Path, out: Path, items: int, queries: int, seed: int, config: Config) -> DemoResult:
+    """Generate a shop, run the pipeline on it, train the baselines, compare all on held-out queries.
+
+    Run again with the same `out`, finished parts are not done again. Raises InputError for a missing pipeline file.
+    """
+    from taoemb.data.synth import synthesise
+    from taoemb.evaluation.run import compare_systems
+    from taoemb.jobs.pipeline_local import run_local
+    from taoemb.jobs.pipelines import parse_arguments, read_pipeline
+    from taoemb.jobs.steps import settings_text
+
+    if not pipeline_file.is_file():
+        raise InputError(f"{pipeline_file}: no such file; run in the project's folder, or give --pipeline FILE")
+    shop = out / "shop"
+    if not (shop / "items.parquet").exists():
+        synthesise(shop, items, queries, seed)
+    pipeline = read_pipeline(pipeline_file)
+    given = [f"data={shop.resolve()}", f"settings={settings_text(config)}", f"seed={seed}"]
+    run = run_local(pipeline, parse_arguments(pipeline, given), out / "pipeline")
+    folders = {step.name: step.folder for step in run.steps if step.folder is not None}
+    prepared, sft = folders["prepare"] / "prepared", folders["sft"] / "release"
+    baselines = {
+        "SFT + hard negatives": _train("hard_negatives", prepared / "train", sft, out, config),
+        "live Top-K InfoNCE": _train("live_infonce", prepared / "train", sft, out, config),
+    }
+    systems: dict[str, str | Path] = {"BM25": "bm25", "zero-shot": config.encoder.model, "SFT": sft}
+    systems |= baselines | {"SFT + GRPO": Path(run.outputs["release"])}
+    comparison = out / "comparison"
+    shutil.rmtree(comparison, ignore_errors=True)
+    evaluation = compare_systems(systems, prepared / "test", comparison, config, baseline="SFT", subject="SFT + GRPO")
+    return DemoResult(out, comparison / "report.html", out / "pipeline" / "milvus.db", evaluation)
+
+
+def _train(objective: str, data: Path, release: Path, out: Path, config: Config) -> Path:
+    """Train a baseline unless it is there; returns its release."""
+    from taoemb.jobs.local import launch
+    from taoemb.jobs.steps import settings_file, settings_text
+
+    folder = out / objective.replace("_", "-")
+    with settings_file(settings_text(config)) as settings:
+        arguments = ["--config", str(settings), "--data", str(data), "--release", str(release), "--out", str(folder)]
+        launch(objective, arguments)
+    return folder / "release"
