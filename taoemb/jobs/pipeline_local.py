@@ -58,7 +58,7 @@ def run_local(pipeline: Pipeline, arguments: Mapping[str, Any], out: Path, *, fr
             ended = {"state": state, "ended": _now(), "steps": steps, "outputs": run.outputs}
             _write_json(out / "run.json", {**record, **ended})
     if code != 0:
-        raise StepFailed(failure(run))
+        raise StepFailed(failure(run, code))
     return run
 
 
@@ -113,7 +113,9 @@ def _execute(pipeline: Pipeline, arguments: Mapping[str, Any], run: LocalRun) ->
                 with worker.stdin as stdin:
                     json.dump(job, stdin)
                 Follower(pipeline, run, log).follow(worker.stdout)
-                return worker.wait()
+                if worker.wait() < 0:
+                    stop(worker)  # it was killed; its step was not
+                return worker.returncode
             except BaseException:
                 stop(worker)
                 raise

@@ -113,11 +113,12 @@ class Follower:
         self.display.end(state)
 
 
-def failure(run: LocalRun) -> str:
+def failure(run: LocalRun, code: int) -> str:
     """One line: the step that failed, what it said last, its log, and what there is all the same."""
     failed = next((step for step in run.steps if step.state == "failed"), None)
     if failed is None:
-        return f"the pipeline could not be run: {_last_line(run.log)}; log: {run.log}"
+        at = f" in step {run.steps[-1].title!r}" if run.steps else ""
+        return f"the pipeline's process ended{at} with exit code {code}: {_last_line(run.log)}; log: {run.log}"
     left = f"; {run.out} holds {', '.join(path.name for path in run.outputs.values())}" if run.outputs else ""
     return f"step {failed.title!r} failed: {_last_line(failed.log)}; log: {failed.log}{left}"
 

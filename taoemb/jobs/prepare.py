@@ -41,7 +41,7 @@ def prepare(data: Path, out: Path, config: Config) -> dict[str, Any]:
         asked = {near_duplicate_key(text) for text in given.queries.texts}
         _tag_generated(work / GENERATED, asked, set(given.queries.ids))
         made = split(work / GENERATED, work / "split", config.split)
-        own = split(data, work / HUMAN, config.split.model_copy(update={"by": "query"}))
+        own = split(data, work / HUMAN, config.split)
         with new_folder(out) as folder:
             for part in PARTS:
                 _join(work / "split" / part, work / HUMAN / part, folder / part)

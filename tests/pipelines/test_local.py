@@ -14,6 +14,8 @@ import pytest
 from taoemb.errors import InputError, TaoembError
 from taoemb.jobs.pipeline_local import StepFailed, run_local
 
+GRPO = Path(__file__).resolve().parents[2] / "pipelines" / "grpo.yaml"
+
 
 def made(source: Path) -> int:
     return (source / "runs.txt").read_text().count("made")
@@ -134,6 +136,29 @@ def test_bad_parameters_are_refused_before_anything_is_written(toy, taoemb, tmp_
     assert not (tmp_path / "cwd" / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "grpo.k=1"), "settings: grpo.k: input should be greater than or equal to 2"),
+        (("-p", "settings=grpo: {kk: 1}"), "settings: grpo.kk: no such setting"),
+        (("-p", "settings=grpo: {k: 4}", "--set", "grpo.k=5"), "give either this or --config and --set"),
+        (("--config", "none.yaml"), "none.yaml: No such file"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(taoemb, tmp_path, arguments, message):
+    done = taoemb("run", GRPO, "-p", "data=/nowhere", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list((tmp_path / "cwd").iterdir())
+
+
+def test_a_dataset_that_is_not_there_stops_the_first_step(taoemb):
+    done = taoemb("run", GRPO, "-p", "data=/nowhere", "--out", "out")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("taoemb: step 'validate' failed: /nowhere: no such folder")
+
+
 def test_bad_folders_are_refused(toy, source, taoemb, tmp_path):
     assert taoemb("run", toy.path.with_suffix(".py"), "-p", f"folder={source}").returncode == 2
     arguments = {"folder": str(source)}
@@ -155,10 +180,7 @@ def test_an_interrupted_run_stops_its_steps_and_can_go_on(toy, source, tmp_path,
     command = [sys.executable, "-m", "taoemb", "pipeline", "run", str(toy.path), "--out", str(out)]
     command += ["-p", f"folder={source}", "-p", "wait=60"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (source / "waiting.txt").exists():
-        assert time.monotonic() < deadline, "the last step never started"
-        time.sleep(0.05)
+    _wait_for(source / "waiting.txt")
     with pytest.raises(TaoembError, match="another run is using this folder"):
         run_local(toy, {"folder": str(source)}, out)
     children = _children(process.pid)
@@ -174,6 +196,26 @@ def test_an_interrupted_run_stops_its_steps_and_can_go_on(toy, source, tmp_path,
     assert (out / "report.html").exists()
     again = run_local(toy, {"folder": str(source)}, out)
     assert [step.state for step in again.steps] == ["done", "reused", "reused", "done"]
+
+
+def test_a_killed_runner_leaves_no_step_behind(toy, source, tmp_path):
+    command = [sys.executable, "-m", "taoemb", "pipeline", "run", str(toy.path), "--out", str(tmp_path / "out")]
+    command += ["-p", f"folder={source}", "-p", "wait=60"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    _wait_for(source / "waiting.txt")
+    children = _children(process.pid)
+    os.kill(children[0], signal.SIGKILL)  # the process that kfp.local runs in
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "the pipeline's process ended in step 'check' with exit code -9" in said.strip().splitlines()[-1]
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+def _wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < deadline, "the last step never started"
+        time.sleep(0.05)
 
 
 def _children(parent: int) -> list[int]:

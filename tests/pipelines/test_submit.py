@@ -12,6 +12,8 @@ import yaml
 
 from tests.pipelines.stub_api import Cluster, cluster
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture
 def api() -> Iterator[Cluster]:
@@ -58,6 +60,22 @@ def test_kfps_own_command_sends_the_same(toy, api):
         assert run["pipeline_spec"] == yaml.safe_load(toy.path.read_text())
         assert run["runtime_config"]["parameters"]["folder"] == "/data"
     assert len(api.runs) == 2
+
+
+def test_the_real_pipelines_are_taken_with_their_settings(taoemb, api):
+    for name in ("grpo", "sft"):
+        file = ROOT / "pipelines" / f"{name}.yaml"
+        more = ("-p", "data=/data/shop", "--set", "sft.steps=16", "--set", "milvus.uri=http://milvus:19530")
+        done = taoemb("submit", file, "--host", api.url, *more)
+        assert done.returncode == 0, done.stderr
+        command = [str(Path(sys.executable).with_name("kfp")), "--endpoint", api.url, "run", "create", "-e", "taoemb"]
+        command += ["-f", str(file), "data=/data/shop"]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        ours, theirs = api.runs[-2:]
+        assert ours["pipeline_spec"] == theirs["pipeline_spec"] == yaml.safe_load(file.read_text())
+        settings = "milvus:\n  uri: http://milvus:19530\nsft:\n  steps: 16\n"
+        assert ours["runtime_config"]["parameters"] == {"data": "/data/shop", "settings": settings}
+        assert theirs["runtime_config"]["parameters"] == {"data": "/data/shop"}
 
 
 def test_an_absent_host_is_one_line(toy, taoemb):
