@@ -19,12 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from taoemb.errors import InputError, TaoembError
 from taoemb.jobs.pipeline_record import Follower, LocalRun, failure, hand_out
 from taoemb.jobs.pipeline_stop import stop
 from taoemb.jobs.pipelines import Pipeline, require_arguments
+from taoemb.jobs.steps import settings_from
 
 LOCAL_DEFAULTS = {"workspace": "work", "milvus_uri": "milvus.db"}
 """Parameters that, left empty, are given a place in the run's own folder."""
@@ -64,11 +63,10 @@ def run_local(pipeline: Pipeline, arguments: Mapping[str, Any], out: Path, *, fr
 
 def _with_local_places(pipeline: Pipeline, arguments: Mapping[str, Any], out: Path) -> dict[str, Any]:
     chosen = dict(arguments)
-    settings = yaml.safe_load(chosen.get("settings") or "{}")
-    if settings.get("milvus", {}).get("uri"):
-        chosen.setdefault("milvus_uri", "")
+    settled = {"uri"} & settings_from(chosen.get("settings", "")).milvus.model_fields_set
     for name, place in LOCAL_DEFAULTS.items():
-        if name in pipeline.parameters and pipeline.parameters[name].default == "":
+        wanted = name in pipeline.parameters and not (name == "milvus_uri" and settled)
+        if wanted and pipeline.parameters[name].default == "":
             chosen.setdefault(name, str((out / place).resolve()))
     return chosen
 
@@ -80,8 +78,8 @@ def _claim(out: Path, pipeline: Pipeline, fresh: bool) -> Iterator[None]:
         raise InputError(f"--out {out}: not a folder")
     if out.is_dir() and any(file.name != ".lock" for file in out.iterdir()) and not record.is_file():
         raise InputError(f"--out {out}: holds other files and no earlier run; choose an empty folder")
-    if record.is_file() and (earlier := json.loads(record.read_text())["pipeline"]) != pipeline.name:
-        raise InputError(f"--out {out}: holds a run of pipeline {earlier!r}, not {pipeline.name!r}")
+    if record.is_file() and (earlier := json.loads(record.read_text()).get("pipeline")) != pipeline.name:
+        raise InputError(f"--out {out}: holds a run of {earlier or 'something else'}, not of {pipeline.name}")
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
         try:

@@ -29,8 +29,7 @@ class StepRun:
     state: Literal["running", "done", "reused", "failed", "stopped"]
     seconds: float
     log: Path
-    folder: Path | None = None
-    key: str | None = None
+    folder: Path | None = None  # where its artefacts stand; None when it has none
 
 
 @dataclass
@@ -90,9 +89,14 @@ class Follower:
         elif ended := _ENDED.match(message):
             self._end("done" if ended.group(2) == "SUCCESS" else "failed")
         elif reused := _REUSED.match(message):
-            step = self.by_task[reused.group(1)]
-            self.run.steps.append(StepRun(step.name, step.title, "reused", 0.0, self._log(step), key=reused.group(2)))
-            self.display.reused(step.title)
+            self._reuse(self.by_task[reused.group(1)], reused.group(2))
+
+    def _reuse(self, step: Step, key: str) -> None:
+        entries = (json.loads(file.read_text()) for file in (self.root / ".kfp_cache").glob(f"{key}*.json"))
+        kept = [value for entry in entries for value in entry.values() if isinstance(value, dict) and "uri" in value]
+        folder = Path(kept[0]["uri"]).parent if kept else None
+        self.run.steps.append(StepRun(step.name, step.title, "reused", 0.0, self._log(step), folder))
+        self.display.reused(step.title)
 
     def _log(self, step: Step) -> Path:
         return self.run.out / "logs" / f"{step.name}.log"
@@ -136,26 +140,17 @@ def _last_line(log: Path) -> str:
 
 def hand_out(pipeline: Pipeline, run: LocalRun) -> None:
     """Put each output that exists into the run's folder under its own name; what an earlier run left there goes."""
-    finished = {step.name: step for step in run.steps if step.state in ("done", "reused")}
+    finished = {step.name: step.folder for step in run.steps if step.state in ("done", "reused")}
     for output in pipeline.outputs:
         target = run.out / output.file
         if target.is_dir():
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
-        step = finished.get(output.step)
-        source = None if step is None else _artifact(run.out / "steps", step, output.artifact)
-        if source is not None and source.exists():
-            _link(source, target)
+        folder = finished.get(output.step)
+        if folder is not None and (folder / output.artifact).exists():
+            _link(folder / output.artifact, target)
             run.outputs[output.name] = target
-
-
-def _artifact(root: Path, step: StepRun, name: str) -> Path | None:
-    if step.key is None:
-        return None if step.folder is None else step.folder / name
-    for entry in (root / ".kfp_cache").glob(f"{step.key}*.json"):
-        return Path(json.loads(entry.read_text())[name]["uri"])
-    return None
 
 
 def _link(source: Path, target: Path) -> None:

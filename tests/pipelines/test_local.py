@@ -83,6 +83,9 @@ def test_a_second_run_reuses_what_still_holds(toy, source, tmp_path):
     back = run_local(toy, arguments, out)
     assert [step.state for step in back.steps] == ["done", "reused", "reused", "reused"]
     assert (out / "release" / "weights.txt").read_text() == "ab"  # not the newest, but this run's
+    folders = {step.name: step.folder for step in back.steps}
+    assert folders["make"] is not None
+    assert (folders["make"] / "release" / "weights.txt").read_text() == "ab"
 
     (source / "input.txt").write_text("xy")
     changed = run_local(toy, arguments, out)
@@ -169,9 +172,10 @@ def test_bad_folders_are_refused(toy, source, taoemb, tmp_path):
     with pytest.raises(InputError, match="not a folder"):
         run_local(toy, arguments, tmp_path / "full" / "precious.txt")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "run.json").write_text('{"pipeline": "sft"}')
-    with pytest.raises(InputError, match="holds a run of pipeline 'sft', not 'toy'"):
-        run_local(toy, arguments, tmp_path / "other")
+    for record, what in (('{"pipeline": "sft"}', "sft"), ('{"digest": "1"}', "something else")):
+        (tmp_path / "other" / "run.json").write_text(record)
+        with pytest.raises(InputError, match=f"holds a run of {what}, not of toy"):
+            run_local(toy, arguments, tmp_path / "other")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
