@@ -299,7 +299,7 @@ class GateConfig(_Section):
     """What a release must do to be published, against its baseline."""
 
     metric: str = Field("goodrate@10", description="The metric that must not fall.")
-    margin: float = Field(0.0, ge=0, description="How far the interval's lower end may lie below the baseline.")
+    margin: float = Field(0.02, ge=0, description="How far the interval's lower end may lie below the baseline.")
     require_gain: bool = Field(False, description="The interval must lie above the baseline.")
     guard_margin: float = Field(
         0.05, ge=0, description="How far any slice may fall (interval's upper end below minus this)."
