@@ -414,7 +414,7 @@ def distributed_env() -> DistributedEnv:
 
 
 def prepare_deepspeed_environment(rank: int, world_size: int) -> None:
-    """Tell DeepSpeed what it only reads from the environment: its accelerator, and the ranks of a job of one process."""
+    """Tell DeepSpeed what it reads from the environment only: its accelerator, and the ranks of a lone process."""
     os.environ.setdefault("LOCAL_RANK", str(rank))
     os.environ.setdefault("RANK", str(rank))
     os.environ.setdefault("WORLD_SIZE", str(world_size))

@@ -5,6 +5,7 @@ Everything but the pooled AUC is a sum over queries, so a bootstrap over queries
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def _measures(graded: Graded, numbers: np.ndarray, n_queries: int) -> Mapping[st
     }
 
 
-def _ratio(part: float, whole: float) -> float:
+def _ratio(part: Any, whole: Any) -> float:
     return float(part / whole) if whole else float("nan")
 
 

@@ -144,7 +144,7 @@ class CrossEncoderJudge:
         limit = {"truncation": "longest_first", "max_length": self.spec.max_tokens}
         return dict(self.tokenizer(list(queries), views, **limit))
 
-    def collate(self, pairs: Mapping[str, list[list[int]]], rows: Sequence[int]) -> dict[str, Tensor]:
+    def collate(self, pairs: Mapping[str, list[list[int]]], rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """The transformer's inputs for the pairs at `rows`, padded to the longest of them."""
         picked = {name: [values[row] for row in rows] for name, values in pairs.items()}
         return dict(self.tokenizer.pad(picked, padding=True, return_tensors="pt").to(self.device))

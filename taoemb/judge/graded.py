@@ -7,7 +7,7 @@ is a hash of its words, so it never straddles two sides, and two judges trained 
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +36,8 @@ class GradedPairs:
 
     def take(self, rows: np.ndarray) -> "GradedPairs":
         """Just these pairs."""
-        columns = (self.dataset_of, self.query_rows, self.item_rows, self.grades, self.sources, self.groups)
-        return GradedPairs(self.datasets, *(column[rows] for column in columns), self.group_keys)
+        names = ("dataset_of", "query_rows", "item_rows", "grades", "sources", "groups")
+        return replace(self, **{name: vars(self)[name][rows] for name in names})
 
     @property
     def query_numbers(self) -> np.ndarray:

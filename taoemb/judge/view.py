@@ -9,33 +9,11 @@ import re
 
 _WORD = re.compile(r"\w+")
 _FILLERS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "at",
-        "by",
-        "for",
-        "from",
-        "i",
-        "in",
-        "is",
-        "it",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "this",
-        "to",
-        "with",
-    ]
+    "a an and are at by for from i in is it me my of on or that the this to with".split()  # noqa: SIM905
 )
 _HEAD = ("title", "brand", "category", "price")
 _TITLE_SHARE, _DESCRIPTION_SHARE = 0.6, 0.5
+_STATIC = 160  # characters of the description in the static view
 _LEAD = 40  # characters of the description kept before the first word that the query shares
 
 
@@ -56,11 +34,24 @@ def focus(query: str, item_text: str, characters: int) -> str:
     shared = [entry for entry in entries if wanted & _words(entry)]
     left = _add(parts, shared, left)
     description = fields.get("description", "")
-    window = _window(description, wanted, int(left * _DESCRIPTION_SHARE)) if description != fields["title"] else ""
+    new = not _words(description) <= _words(title)
+    window = _window(description, wanted, int(left * _DESCRIPTION_SHARE)) if new else ""
     if window:
         parts.append(window)
         left -= len(window) + 2
     _add(parts, [entry for entry in entries if entry not in shared], left)
+    return ". ".join(parts)
+
+
+def static(item_text: str) -> str:
+    """Title, category and the beginning of the description: the same for every query."""
+    fields = _fields(item_text)
+    if "title" not in fields:
+        return " ".join(item_text.split())[:_STATIC]
+    title, description = fields["title"], fields.get("description", "")
+    parts = [title]
+    parts += [fields["category"]] if fields.get("category") else []
+    parts += [description[:_STATIC]] if not _words(description) <= _words(title) else []
     return ". ".join(parts)
 
 
