@@ -25,7 +25,7 @@ def section(name: str, model: type[BaseModel]) -> str:
             continue
         kind = str(field.annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
         kind = (
-            kind.replace("taoemb.config.", "").replace("pathlib.", "").replace("|", "\\|").replace("NoneType", "None")
+            kind.replace("taoemb.settings.", "").replace("pathlib.", "").replace("|", "\\|").replace("NoneType", "None")
         )
         rows.append(f"| `{key}` | {kind} | `{default}` | {field.description or ''} |")
     own = f"\n## {name}\n\n{(model.__doc__ or '').strip()}\n" if name else ""

@@ -30,7 +30,11 @@ LOCAL_DEFAULTS = {"workspace": "work", "milvus_uri": "milvus.db"}
 
 
 class StepFailed(TaoembError):
-    """A step failed; the message names it, its last line and its log."""
+    """A step failed; the message names it, its last line and its log. `run` holds what there is all the same."""
+
+    def __init__(self, message: str, run: LocalRun) -> None:
+        super().__init__(message)
+        self.run = run
 
 
 def run_local(pipeline: Pipeline, arguments: Mapping[str, Any], out: Path, *, fresh: bool = False) -> LocalRun:
@@ -57,7 +61,7 @@ def run_local(pipeline: Pipeline, arguments: Mapping[str, Any], out: Path, *, fr
             ended = {"state": state, "ended": _now(), "steps": steps, "outputs": run.outputs}
             _write_json(out / "run.json", {**record, **ended})
     if code != 0:
-        raise StepFailed(failure(run, code))
+        raise StepFailed(failure(run, code), run)
     return run
 
 

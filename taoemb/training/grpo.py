@@ -71,7 +71,8 @@ class RetrievalGRPO:
             starting_encoder(context) if shared else self._parent.query_encoder(config=context.config.encoder)
         )
         self._bank = new_bank(context, self._encoder)
-        fill_bank(self._bank, context, self._encoder if shared else self._parent.item_encoder())
+        items = self._encoder if shared else self._parent.item_encoder(config=context.config.encoder)
+        fill_bank(self._bank, context, items)
         self._reference_bank = copy.deepcopy(self._bank) if shared else self._bank
         self._reference = self._reference_queries()
         updates = config.steps * config.updates

@@ -40,7 +40,8 @@ class LiveInfoNCE:
             starting_encoder(context) if shared else context.parent.query_encoder(config=context.config.encoder)
         )
         self._bank = new_bank(context, self._encoder)
-        fill_bank(self._bank, context, self._encoder if shared else context.parent.item_encoder())
+        items = self._encoder if shared else context.parent.item_encoder(config=context.config.encoder)
+        fill_bank(self._bank, context, items)
         self.engine = Engine(self._encoder, context.config.engine, config.optim, config.steps, context.ranks)
         self._towers = open_towers(context, config.towers, self.engine, self._encoder, self._bank)
 
