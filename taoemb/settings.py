@@ -128,11 +128,14 @@ class JudgeTrainConfig(_Section):
     epochs: float = Field(1.0, gt=0)
     max_pairs: int = Field(30_000, ge=1, description="Graded pairs used at most (evenly over queries and grades).")
     batch_size: int = Field(64, ge=1)
-    lr: float = Field(5e-5, gt=0)
+    lr: float = Field(1e-4, gt=0)
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Mass given to the neighbouring grades.")
     frozen_layers: int = Field(0, ge=0, description="First layers (and word embeddings) that keep their weights.")
-    max_tokens: int = Field(96, ge=16, description="Query and item together; more reads more and trains slower.")
+    zero_shot: float = Field(
+        8.0, ge=0, description="Weight of the base model's own cosine beside what is learned; 0: none."
+    )
+    max_tokens: int = Field(64, ge=16, description="Query and item together; more reads more and trains slower.")
     item_tokens: int = Field(
         256, ge=16, description="Budget of the item texts it trains on: that of judge.item_tokens."
     )

@@ -16,12 +16,21 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from taoemb.encoder.batching import bucket_by_tokens
 from taoemb.encoder.hardware import has_bf16
+from taoemb.encoder.model import Encoder, EncoderSpec, backbone_width
 from taoemb.errors import InputError
 from taoemb.judge.view import focus
+from taoemb.judge.zero_shot import ZeroShot, ZeroShotSpec
 
 GRADES = (1, 2, 3, 4)
 KIND = "cross-encoder"
@@ -29,6 +38,7 @@ TOKENS_PER_BATCH = 8192
 CHARACTERS_PER_TOKEN = 3.5  # of titles and attributes, with their numbers and codes
 WEIGHTS = "model.safetensors"
 MANIFEST = "judge.json"
+FROZEN = "zero_shot."  # prefix of the base model's own weights (bf16), beside the trained ones
 COUNTED = (WEIGHTS, "config.json", "tokenizer.json", "tokenizer_config.json")  # files under the digest
 FILES = (MANIFEST, *COUNTED, "special_tokens_map.json", "vocab.txt", "chat_template.jinja")
 
@@ -41,10 +51,12 @@ class CrossEncoderSpec:
     """What decides a score beside the weights and the tokenizer; part of the digest."""
 
     head: Head = "softmax"
-    max_tokens: int = 96
+    max_tokens: int = 64
     """Of query and item together."""
     item_tokens: int = 256
     """Budget of the item texts that it was trained on."""
+    zero_shot: ZeroShotSpec | None = None
+    """How the base model's own cosine counts; None: not at all."""
 
 
 class CrossEncoder(nn.Module):
@@ -65,9 +77,9 @@ class CrossEncoder(nn.Module):
         mask_PT1 = inputs["attention_mask"].unsqueeze(-1).float()
         pooled_PD = (hidden_PTD * mask_PT1).sum(1) / mask_PT1.sum(1)
         logits = self.head(pooled_PD).float()
-        return (
-            logits.log_softmax(-1) if self.kind == "softmax" else ordinal_log_probs(logits, self.first_cut, self.steps)
-        )
+        if self.kind == "softmax":
+            return logits.log_softmax(-1)
+        return ordinal_log_probs(logits, self.first_cut, self.steps)
 
 
 def ordinal_log_probs(score_P1: Tensor, first_cut: Tensor, steps_2: Tensor) -> Tensor:
@@ -80,6 +92,13 @@ def ordinal_log_probs(score_P1: Tensor, first_cut: Tensor, steps_2: Tensor) -> T
     return (above_P5[:, :-1] - above_P5[:, 1:]).clamp_min(1e-7).log()
 
 
+def lean(probs_P4: np.ndarray, evidence_P: np.ndarray) -> np.ndarray:
+    """Grade probabilities after more evidence: the log-odds of grade 4 against grade 1 move by `evidence_P`."""
+    tilted_P4 = np.log(np.maximum(probs_P4, 1e-9)) + evidence_P[:, None] * (np.arange(4, dtype=np.float32) / 3)
+    weights_P4 = np.exp(tilted_P4 - tilted_P4.max(1, keepdims=True))
+    return weights_P4 / weights_P4.sum(1, keepdims=True)
+
+
 class CrossEncoderJudge:
     """A trained judge: `score` grades pairs. Made by :meth:`load` or by training."""
 
@@ -89,8 +108,10 @@ class CrossEncoderJudge:
         tokenizer: PreTrainedTokenizerBase,
         spec: CrossEncoderSpec,
         manifest: Mapping[str, Any],
+        zero_shot: ZeroShot | None = None,
     ) -> None:
         self.model, self.tokenizer, self.spec = model.eval(), tokenizer, spec
+        self.zero_shot = zero_shot
         self.manifest = manifest  # judge.json; empty before the judge is saved
         self.device = next(model.parameters()).device
 
@@ -107,18 +128,28 @@ class CrossEncoderJudge:
         """
         path = Path(path)
         manifest = read_manifest(path)
-        spec = CrossEncoderSpec(**manifest["spec"])
+        spec = _spec(manifest["spec"], path)
         if digest_of(path, spec) != manifest["digest"]:
             raise InputError(f"{path}: the files do not match the digest in judge.json; train or copy the judge again")
         try:
-            model = CrossEncoder(AutoModel.from_config(AutoConfig.from_pretrained(path)), spec.head)
-            model.load_state_dict(load_file(path / WEIGHTS))
+            config, tokenizer = AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+            weights = load_file(path / WEIGHTS)
+            frozen = {name: weights.pop(name) for name in list(weights) if name.startswith(FROZEN)}
+            model = CrossEncoder(AutoModel.from_config(config), spec.head)
+            model.load_state_dict(weights)
+            zero_shot = None if spec.zero_shot is None else _zero_shot(spec.zero_shot, config, tokenizer, frozen)
         except (SafetensorError, RuntimeError, OSError, ValueError) as error:
             raise InputError(f"{path}: cannot load the judge: {' '.join(str(error).split())[:200]}") from None
-        model.to(device)
-        if precision == "bf16" or (precision == "auto" and has_bf16(torch.device(device))):
-            model.backbone.to(torch.bfloat16)
-        return cls(model, AutoTokenizer.from_pretrained(path), spec, manifest)
+        judge = cls(model.to(device), tokenizer, spec, manifest, zero_shot)
+        judge.use(precision)
+        return judge
+
+    def use(self, precision: Precision) -> None:
+        """Set the transformers' arithmetic for good: training is over. The grade head stays float32."""
+        if precision == "bf16" or (precision == "auto" and has_bf16(self.device)):
+            self.model.backbone.to(torch.bfloat16)
+            if self.zero_shot is not None:
+                self.zero_shot.encoder.precision = "bf16"
 
     @torch.inference_mode()
     def score(self, queries: Sequence[str], item_texts: Sequence[str]) -> np.ndarray:
@@ -131,7 +162,10 @@ class CrossEncoderJudge:
         pairs = self.tokenize(queries, item_texts)
         for rows in bucket_by_tokens([len(ids) for ids in pairs["input_ids"]], TOKENS_PER_BATCH):
             probs_P4[rows] = self.model(self.collate(pairs, rows)).exp().float().cpu().numpy()
-        return probs_P4
+        spec = self.spec.zero_shot
+        if spec is None or self.zero_shot is None:
+            return probs_P4
+        return lean(probs_P4, spec.weight * (self.zero_shot.cosines(queries, item_texts) - spec.neutral))
 
     def tokenize(self, queries: Sequence[str], item_texts: Sequence[str]) -> dict[str, list[list[int]]]:
         """Token ids of the pairs, unpadded, each at most `spec.max_tokens` long (the longer side gives way)."""
@@ -151,8 +185,11 @@ class CrossEncoderJudge:
 
     def save(self, out: Path, extra: Mapping[str, Any]) -> dict:
         """Write the folder `out` (it must exist) and return the manifest written as judge.json, `extra` included."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-        save_file(tensors, out / WEIGHTS)
+        tensors = dict(self.model.state_dict())
+        if self.zero_shot is not None:
+            frozen = self.zero_shot.encoder.backbone.state_dict()
+            tensors |= {FROZEN + name: value.to(torch.bfloat16) for name, value in frozen.items()}
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, out / WEIGHTS)
         self.model.backbone.config.save_pretrained(out)
         self.tokenizer.save_pretrained(out)
         manifest = {"digest": digest_of(out, self.spec), "kind": KIND, "spec": asdict(self.spec), **extra}
@@ -175,6 +212,30 @@ def read_manifest(path: Path) -> dict:
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND or not {"digest", "spec"} <= manifest.keys():
         raise InputError(f"{file}: does not describe a {KIND} judge; train or copy the judge again")
     return manifest
+
+
+def _spec(fields: Mapping[str, Any], path: Path) -> CrossEncoderSpec:
+    try:
+        zero_shot = fields["zero_shot"]
+        return CrossEncoderSpec(**{**fields, "zero_shot": None if zero_shot is None else ZeroShotSpec(**zero_shot)})
+    except (TypeError, KeyError):
+        raise InputError(f"{path / MANIFEST}: its spec is of another version; train the judge again") from None
+
+
+def _zero_shot(
+    spec: ZeroShotSpec, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, weights: Mapping[str, Tensor]
+) -> ZeroShot:
+    backbone = AutoModel.from_config(config)
+    backbone.load_state_dict({name.removeprefix(FROZEN): value for name, value in weights.items()})
+    encoder_spec = EncoderSpec(
+        base_model="",
+        pooling=spec.pooling,
+        dimension=backbone_width(config),
+        query_template=spec.query_template,
+        max_query_tokens=spec.max_query_tokens,
+        max_item_tokens=spec.max_item_tokens,
+    )
+    return ZeroShot(Encoder(encoder_spec, backbone, tokenizer), spec.item_prefix)
 
 
 def digest_of(path: Path, spec: CrossEncoderSpec) -> str:

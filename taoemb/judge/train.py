@@ -4,9 +4,11 @@ Pairs are drawn evenly over queries and grades, batches hold pairs of like lengt
 held out. The folder appears at the end, whole; an interrupted run leaves nothing behind.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +16,22 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from taoemb.config import JudgeTrainConfig
+from taoemb.config import EncoderConfig, JudgeTrainConfig
 from taoemb.data.files import new_folder
+from taoemb.encoder.hardware import has_bf16
+from taoemb.encoder.model import load_encoder, quiet_transformers
 from taoemb.encoder.sources import find_model
 from taoemb.errors import InputError
-from taoemb.judge.agreement import Graded, agreement, point_agreement
-from taoemb.judge.cross_encoder import FILES, CrossEncoder, CrossEncoderJudge, CrossEncoderSpec, has_bf16
+from taoemb.judge.agreement import GOOD_GRADE, Graded, agreement, point_agreement
+from taoemb.judge.cross_encoder import FILES, CrossEncoder, CrossEncoderJudge, CrossEncoderSpec
 from taoemb.judge.graded import GradedPairs, choose_evenly, hold_out, part_of, read_graded
 from taoemb.judge.outputs import check_out
 from taoemb.judge.prompt import load_rubric
+from taoemb.judge.zero_shot import ZeroShot, ZeroShotSpec
 from taoemb.progress import Progress, progress
 
 HELD_OUT_PAIRS = 4000
+NEUTRAL_PAIRS = 2000  # training pairs that tell which cosine is neutral
 CHECKS = 4  # looks at held-out pairs while training
 CHECK_PAIRS = 500
 WINDOW = 16  # batches that are sorted by length together
@@ -48,7 +54,7 @@ def train_judge(data: Sequence[Path], out: Path, config: JudgeTrainConfig) -> di
     if len(grades) < 2:
         file = train.datasets[0].root / "judgments.parquet"
         raise InputError(f"{file}: every training pair has grade {min(grades)}; a judge needs two grades or more")
-    judge = start_judge(config)
+    judge = add_zero_shot(start_judge(config), train, config)
     history = _fit(judge, train, held, config)
     graded = grade_pairs(judge, held)
     record = {
@@ -68,12 +74,44 @@ def train_judge(data: Sequence[Path], out: Path, config: JudgeTrainConfig) -> di
 
 def start_judge(config: JudgeTrainConfig) -> CrossEncoderJudge:
     """An untrained judge on the base model. Raises InputError when there is no such model."""
-    source = find_model(config.model)
-    backbone = AutoModel.from_pretrained(source.folder, dtype=torch.float32, attn_implementation="eager")
-    spec = CrossEncoderSpec(config.head, config.max_tokens, config.item_tokens)
+    try:
+        source = find_model(config.model)
+    except InputError as error:  # it speaks of the encoder's setting
+        raise InputError(str(error).replace("encoder.model", "judge_train.model")) from None
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    with quiet_transformers():
+        backbone = AutoModel.from_pretrained(source.folder, dtype=torch.float32, attn_implementation="eager")
+    limit = backbone.config.to_dict().get("max_position_embeddings") or config.max_tokens
+    if config.max_tokens > limit:
+        raise InputError(f"judge_train.max_tokens {config.max_tokens}: {config.model} reads at most {limit} tokens")
+    spec = CrossEncoderSpec(config.head, config.max_tokens, config.item_tokens)
     model = CrossEncoder(backbone, spec.head).to(device)
     return CrossEncoderJudge(model, AutoTokenizer.from_pretrained(source.folder), spec, {})
+
+
+def add_zero_shot(judge: CrossEncoderJudge, train: GradedPairs, config: JudgeTrainConfig) -> CrossEncoderJudge:
+    """The judge with its base model's cosine as evidence; as it is when the base model embeds no sentences."""
+    if not config.zero_shot or find_model(config.model).pooling is None:
+        return judge
+    bulk = "bf16" if has_bf16(judge.device) and config.precision != "fp32" else "fp32"
+    encoder = load_encoder(EncoderConfig(model=config.model, precision=bulk), judge.device)
+    prefix = encoder.item_template.prefix
+    zero_shot = ZeroShot(encoder, prefix)
+    few = choose_evenly(train, NEUTRAL_PAIRS, config.seed)
+    cosines_P = zero_shot.cosines(*few.texts(config.item_tokens))
+    good_P = few.grades >= GOOD_GRADE
+    sides = [cosines_P[side].mean() for side in (good_P, ~good_P) if side.any()]
+    neutral = round(float(np.mean(sides)), 4)
+    spec = ZeroShotSpec(
+        weight=config.zero_shot,
+        neutral=neutral,
+        pooling=encoder.spec.pooling,
+        query_template=encoder.spec.query_template,
+        item_prefix=prefix,
+        max_query_tokens=encoder.spec.max_query_tokens,
+        max_item_tokens=encoder.spec.max_item_tokens,
+    )
+    return CrossEncoderJudge(judge.model, judge.tokenizer, replace(judge.spec, zero_shot=spec), {}, zero_shot)
 
 
 def grade_pairs(judge: CrossEncoderJudge, pairs: GradedPairs) -> Graded:
@@ -149,8 +187,10 @@ def _rate(step: int, steps: int, warmup: float) -> float:
 
 def _trainable(model: CrossEncoder, frozen_layers: int) -> list[torch.nn.Parameter]:
     """Freeze the word embeddings and the first layers; the rest trains."""
-    if frozen_layers:
-        model.backbone.get_input_embeddings().requires_grad_(False)
+    for name, parameter in model.backbone.named_parameters():
+        layer = re.search(r"\blayers?\.(\d+)\.", name)
+        if frozen_layers and (int(layer[1]) < frozen_layers if layer else "embed" in name):
+            parameter.requires_grad_(False)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 

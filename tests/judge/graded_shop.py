@@ -1,5 +1,6 @@
 """A tiny graded dataset and a tiny BERT with random weights, both made here."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,8 +33,11 @@ def write_dataset(
     return root
 
 
-def colour_shop(root: Path, source: str = "rule") -> Path:
-    """24 items, 24 queries: 4 for the right thing in the right colour, 3 thing only, 2 colour only, 1 neither."""
+def colour_shop(root: Path, source: str = "rule", easy: bool = False) -> Path:
+    """24 items, 24 queries: 4 for the right thing in the right colour, 3 thing only, 2 colour only, 1 neither.
+
+    With `easy` the item's colour alone decides (red 4 … black 1), which a model of one layer learns in seconds.
+    """
     kinds = [(colour, thing) for thing in THINGS for colour in COLOURS]
     items = [
         {"title": f"{thing} {n}", "price": 5.0 + n, "attributes": [("colour", colour)], "description": f"a {thing}"}
@@ -41,15 +45,18 @@ def colour_shop(root: Path, source: str = "rule") -> Path:
     ]
     queries = [(f"{colour} {thing}", (thing,)) for colour, thing in kinds]
     judgments = [
-        (q, i, 1 + 2 * (asked[1] == kind[1]) + (asked[0] == kind[0]), source)
+        (q, i, 4 - i % 4 if easy else 1 + 2 * (asked[1] == kind[1]) + (asked[0] == kind[0]), source)
         for q, asked in enumerate(kinds)
         for i, kind in enumerate(kinds)
     ]
     return write_dataset(root, queries, items, judgments)
 
 
-def tiny_bert(path: Path) -> Path:
-    """Write a BERT of one layer and a word-level tokenizer that knows the shop's words."""
+def tiny_bert(path: Path, sentences: bool = False) -> Path:
+    """Write a BERT of one layer and a word-level tokenizer that knows the shop's words.
+
+    With `sentences` the folder is one of sentence-transformers: a model that says how its cosines are made.
+    """
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -70,4 +77,14 @@ def tiny_bert(path: Path) -> Path:
     config = BertConfig(vocab_size=len(words), max_position_embeddings=64, initializer_range=0.2, **sizes)
     BertModel(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
+    if sentences:
+        kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+        modules = [
+            {"idx": n, "name": str(n), "path": where, "type": f"sentence_transformers.models.{kind}"}
+            for n, (where, kind) in enumerate(kinds.items())
+        ]
+        (path / "modules.json").write_text(json.dumps(modules))
+        (path / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"document": "mug "}}))
+        (path / "1_Pooling").mkdir()
+        (path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
     return path

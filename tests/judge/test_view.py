@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taoemb.judge.prompt import item_text
-from taoemb.judge.view import focus
+from taoemb.judge.view import focus, static
 
 LAPTOP = item_text(
     {
@@ -50,3 +50,10 @@ def test_any_text_is_cut_to_the_budget(query, text, characters):
     assert len(focus(query, text, characters)) <= characters
     framed = item_text({"title": text, "attributes": {"a": text}, "description": text, "price": 3.5}, 64)
     assert len(focus(query, framed, characters)) <= characters
+
+
+def test_the_static_view_is_title_category_and_what_the_description_adds():
+    assert static(LAPTOP).startswith("Travelbook 14. Notebook. A light computer")
+    text = item_text({"title": "Acme Travelbook", "description": "Acme travelbook"}, 64)
+    assert static(text) == "Acme Travelbook"
+    assert static("no fields here") == "no fields here"
