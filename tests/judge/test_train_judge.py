@@ -10,12 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModel
 
 from taoemb.cli.main import main
 from taoemb.config import JudgeTrainConfig
 from taoemb.errors import InputError
 from taoemb.judge import train as training
-from taoemb.judge.cross_encoder import CrossEncoderJudge
+from taoemb.judge.cross_encoder import CrossEncoder, CrossEncoderJudge
 from taoemb.judge.graded import part_of, read_graded
 from taoemb.judge.train import grade_loss, train_judge
 from tests.judge.graded_shop import colour_shop, tiny_bert, write_dataset
@@ -169,6 +170,20 @@ def test_the_loss_is_least_at_the_given_grade_and_spares_its_neighbours(grade, s
     by_distance = sorted((abs(said - grade), loss(said)) for said in (1, 2, 3, 4))
     for (_, smaller), (_, larger) in itertools.pairwise(by_distance):
         assert smaller <= larger + 1e-6
+
+
+def test_frozen_layers_and_embeddings_keep_their_weights(shop, settings, tmp_path):
+    fixed = settings.model_copy(update={"frozen_layers": 1, "epochs": 0.5})
+    train_judge([shop], tmp_path / "j", fixed)
+    before, after = (
+        CrossEncoder(AutoModel.from_pretrained(settings.model), "softmax"),
+        CrossEncoderJudge.load(tmp_path / "j", precision="fp32").model,
+    )
+    old, new = before.state_dict(), after.state_dict()
+    held = [name for name in old if "embeddings" in name or "layer.0." in name]
+    assert len(held) > 10
+    assert all(torch.equal(old[name], new[name]) for name in held)
+    assert not torch.equal(old["head.weight"], new["head.weight"])
 
 
 def test_batches_hold_every_pair_once_a_pass_and_like_lengths():
