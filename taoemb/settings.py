@@ -111,7 +111,9 @@ class JudgeConfig(_Section):
 class JudgeServerConfig(_Section):
     """`taoemb judge serve`."""
 
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="`auto`: bf16 on a GPU, fp32 on a CPU.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="`auto`: bf16 on a GPU; on a CPU an LLM fp32, a cross-encoder bf16 if fast."
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; default: all.")
     batch_pairs: int = Field(256, ge=1, description="Most pairs in one pass over the queue.")
     batch_wait_ms: float = Field(2.0, ge=0, description="How long a pair waits for others when the model is idle.")

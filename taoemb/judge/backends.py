@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -35,10 +35,10 @@ class CrossEncoderBackend:
 
     kind = "cross-encoder"
 
-    def __init__(self, path: Path, device: str) -> None:
+    def __init__(self, path: Path, device: str, precision: Literal["auto", "fp32", "bf16"] = "auto") -> None:
         from taoemb.judge.cross_encoder import CrossEncoderJudge
 
-        self._judge = CrossEncoderJudge.load(path, device)
+        self._judge = CrossEncoderJudge.load(path, device, precision)
         self.digest = self._judge.digest
         self.max_tokens = self._judge.spec.max_tokens
 
@@ -73,7 +73,7 @@ def load_backend(model: str, config: JudgeServerConfig) -> Backend:
         torch.set_num_threads(config.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if (path / "judge.json").is_file():
-        return CrossEncoderBackend(path, device)
+        return CrossEncoderBackend(path, device, config.precision)
     from taoemb.judge.causal import CausalBackend
 
     return CausalBackend.load(model, device, config)
