@@ -78,7 +78,9 @@ class EncoderConfig(_Section):
     tokens_per_batch: int | None = Field(
         None, ge=64, description="Padded tokens in one forward pass when embedding in bulk; default by device."
     )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of bulk embedding.")
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "fp32", description="Arithmetic of bulk embedding; `auto`: bf16 where the hardware has it."
+    )
     attention: str | None = Field(None, description="transformers' attn_implementation, e.g. sdpa, flash_attention_2.")
     trust_remote_code: bool = False
 

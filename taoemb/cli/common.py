@@ -1,6 +1,7 @@
 """What every command shares: its options, how settings are loaded, how results are printed."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from taoemb.config import Config
+
+PIPED_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="YAML file of settings.", show_default=False)
@@ -44,7 +47,7 @@ def emit(result: Mapping[str, Any], as_json: bool, *, title: str = "", table: "T
         drawn.add_column(name, overflow="fold")
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))
-    Console().print(drawn)
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(drawn)
 
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]

@@ -15,13 +15,14 @@ from transformers.utils import logging
 
 from taoemb.config import EncoderConfig, LoraConfig
 from taoemb.encoder.batching import TokenBatch, TokenTable, bucket_by_count, bucket_by_tokens
+from taoemb.encoder.hardware import has_bf16
 from taoemb.encoder.manifest import Pooling
 from taoemb.encoder.pooling import pool
 from taoemb.encoder.text import ItemTemplate, QueryTemplate
 from taoemb.progress import Progress
 
 Kind = Literal["query", "item"]
-BulkPrecision = Literal["fp32", "bf16"]
+BulkPrecision = Literal["fp32", "bf16", "auto"]
 TEXTS_AT_ONCE = 16_384
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32_768}  # what fits a CPU's cache; what fills a GPU
 
@@ -137,7 +138,8 @@ class Encoder(nn.Module):
         return F.normalize(pooled_ND[:, : self.spec.dimension], dim=-1)
 
     def _arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
-        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        bf16 = self.precision == "bf16" or (self.precision == "auto" and has_bf16(device))
+        return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
 
     def _token_ids(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         read = [self.query_template.render(text) for text in texts] if kind == "query" else list(texts)

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     "split={valid: 0.1, test: 0.3}",
-    "judge_train={max_pairs: 5000, epochs: 1, lr: 1.0e-4}",
-    "sft={steps: 60, queries: 32, random_negatives: 32}",
-    "hard_negatives={steps: 40, queries: 32, random_negatives: 0, negatives: 2}",
-    "live_infonce={steps: 150, queries: 32, k: 16}",
-    "grpo={steps: 150, queries: 32, k: 16}",
-    "evaluation={judge_queries: 100}",
+    "judge_train={max_pairs: 4500, zero_shot: 0}",
+    "sft={steps: 50, queries: 32, random_negatives: 32}",
+    "hard_negatives={steps: 30, queries: 32, random_negatives: 0, negatives: 2}",
+    "live_infonce={steps: 100, queries: 32, k: 16}",
+    "grpo={steps: 100, queries: 32, k: 16, kl: 0.1}",
+    "evaluation={judge_queries: 50}",
+    "encoder={precision: auto}",
 )
 """Settings of the demo, as overrides; what the user sets comes after and wins."""
 
