@@ -109,6 +109,11 @@ def sum_over_ranks(values: dict[str, float], device: torch.device) -> dict[str, 
     return dict(zip(values, packed.tolist(), strict=True))
 
 
+def mean_over_ranks(values: dict[str, float], ranks: Ranks) -> dict[str, float]:
+    """The mean of named numbers over all ranks (all ranks call)."""
+    return {name: total / ranks.world_size for name, total in sum_over_ranks(values, ranks.device).items()}
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on any rank; all ranks get the same answer."""
     return sum_over_ranks({"flag": float(flag)}, device)["flag"] > 0

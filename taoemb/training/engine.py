@@ -81,6 +81,8 @@ class Engine:
         import deepspeed  # reads its accelerator from the environment when it is imported
 
         deepspeed.utils.logger.setLevel("ERROR")
+        # A shared-memory all-reduce for CPUs, compiled at every first run: gloo serves, and images have no compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         with contextlib.redirect_stdout(io.StringIO()):
             deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), dist_init_required=False)
         self._optim, self._steps, self._stage = optim, steps, config.zero_stage

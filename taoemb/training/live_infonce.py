@@ -14,6 +14,7 @@ from taoemb.config import LiveInfoNCEConfig
 from taoemb.encoder.release import Release, save_release
 from taoemb.errors import InputError
 from taoemb.training.context import Batches, Context
+from taoemb.training.distributed import mean_over_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.groups import group_scores
 from taoemb.training.losses import info_nce, mean_pairwise_cosine
@@ -65,7 +66,8 @@ class LiveInfoNCE:
             logged = self.engine.step(step)
         if self._config.towers == "both":
             self._bank.tick()
-        metrics = {"loss": float(np.mean(losses)), "cosine_queries": mean_pairwise_cosine(queries_QD.detach())}
+        local = {"loss": float(np.mean(losses)), "cosine_queries": mean_pairwise_cosine(queries_QD.detach())}
+        metrics = mean_over_ranks(local, self._context.ranks)
         metrics |= {"index_age": float(self._bank.age), "queries_per_s": self._config.queries / watch.total()}
         return metrics | logged | watch.seconds()
 

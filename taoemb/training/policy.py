@@ -6,7 +6,7 @@ from torch import Tensor
 
 from taoemb.config import GRPOConfig
 from taoemb.training.context import Batches, Context
-from taoemb.training.distributed import Ranks, sum_over_ranks
+from taoemb.training.distributed import Ranks, mean_over_ranks, sum_over_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.groups import Group, group_scores
 from taoemb.training.losses import advantages, clipped_policy_loss, group_kl, info_nce, mean_pairwise_cosine
@@ -55,7 +55,8 @@ class PolicyUpdate:
             with watch("optimiser"):
                 metrics |= self._engine.step(group.step * config.updates + update)
             old_QK = torch.cat(scores) if old_QK is None else old_QK
-            metrics |= self._averaged({name: sum(part[name] for part in losses) / parts for name in losses[0]})
+            means = {name: sum(part[name] for part in losses) / parts for name in losses[0]}
+            metrics |= mean_over_ranks(means, self._ranks)
         return metrics | {"cosine_queries": mean_pairwise_cosine(queries_QD.detach())}
 
     def _losses(
@@ -104,10 +105,6 @@ class PolicyUpdate:
         loss_Q = info_nce(scores_QM, column_Q, torch.from_numpy(negative_QM).to(device), self._config.tau)
         own_Q = torch.from_numpy(self._ranks.share(known_M)).to(device)
         return (loss_Q * own_Q).sum() * self._ranks.world_size / float(known_M.sum())
-
-    def _averaged(self, values: dict[str, float]) -> dict[str, float]:
-        world = self._ranks.world_size
-        return {name: value / world for name, value in sum_over_ranks(values, self._ranks.device).items()}
 
 
 def reward_metrics(scored: Scored, ranks: Ranks) -> dict[str, float]:

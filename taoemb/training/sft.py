@@ -18,7 +18,7 @@ from taoemb.encoder.model import Encoder, load_encoder
 from taoemb.encoder.release import Release, save_release
 from taoemb.errors import InputError
 from taoemb.training.context import Batches, Context
-from taoemb.training.distributed import check_divisible, gather_with_gradient
+from taoemb.training.distributed import check_divisible, gather_with_gradient, mean_over_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.losses import info_nce, mean_pairwise_cosine
 from taoemb.training.sampling import random_items
@@ -63,7 +63,8 @@ class SFT:
             tokens += used
         with watch("optimiser"):
             logged = self.engine.step(step)
-        metrics = {"loss": float(np.mean(losses)), **cosines, **logged, **watch.seconds()}
+        means = mean_over_ranks({"loss": float(np.mean(losses)), **cosines}, self._context.ranks)
+        metrics = {**means, **logged, **watch.seconds()}
         return metrics | {"tokens_per_s": tokens / watch.total()}
 
     def _micro_batch(

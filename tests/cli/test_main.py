@@ -1,8 +1,8 @@
 """The command line as a whole: quick help, one line for every kind of bad usage, exit codes."""
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -17,11 +17,12 @@ def run(*arguments, cwd=None):
 
 def test_help_answers_in_under_half_a_second():
     taken = []
-    for _ in range(5):
-        started = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run("--help").returncode == 0
-        taken.append(time.perf_counter() - started)
-    assert min(taken) < 0.5
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(taken) < 0.5  # seconds of the processor: other tests run beside this one
 
 
 def test_help_loads_nothing_heavy():

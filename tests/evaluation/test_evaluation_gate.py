@@ -31,7 +31,8 @@ def test_passes_when_the_interval_stays_above_the_margin():
     ("low", "high", "config", "passes"),
     [
         (0.0, 0.0, {}, True),  # the same release again
-        (-0.001, 0.1, {}, False),
+        (-0.001, 0.1, {"margin": 0.0}, False),
+        (-0.001, 0.1, {}, True),  # a little worse than nothing is within the default margin
         (-0.03, 0.1, {"margin": 0.02}, False),
         (0.0, 0.1, {"require_gain": True}, False),
         (0.001, 0.1, {"require_gain": True}, True),
