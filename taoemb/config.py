@@ -163,8 +163,8 @@ def prepare_deepspeed_environment(rank: int, world_size: int) -> None:
 def let_threads_sleep() -> None:
     """Make waiting threads of this process and its children sleep instead of spinning (call before torch is imported).
 
-    The loop runs a judge, a trainer and their threads on the same cores; spinning threads were measured to slow each
-    other down several times over.
+    The loop runs a judge, a trainer and their threads on the same cores; a spinning thread takes a core
+    away from the process that others wait for.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -201,7 +201,7 @@ class HardNegativesConfig(SFTConfig):
 
 
 class GRPOConfig(_Section):
-    """Retrieval-GRPO (paper section 3); defaults are measured on real items, see docs/decisions.md."""
+    """Retrieval-GRPO (paper section 3); docs/decisions.md has the reasons for the defaults."""
 
     towers: Literal["query", "both"] = Field("query", description="`query`: items frozen; `both`: the paper.")
     pool: Literal["catalogue", "batch"] = Field("catalogue", description="Where Top-K is taken from.")

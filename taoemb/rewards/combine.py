@@ -1,7 +1,7 @@
 """r = f_rel + g_quality + h_excl, and the gate that keeps the sum honest (paper section 4).
 
 Exclusivity is highest for an irrelevant item that shares no term with the query, so a plain sum teaches irrelevance
-(measured: docs/decisions.md). The default `gated` form pays quality and exclusivity to relevant items only.
+(docs/decisions.md). The default `gated` form pays quality and exclusivity to relevant items only.
 """
 
 from dataclasses import dataclass

@@ -206,7 +206,7 @@ def _check_group_size(context: Context, config: GRPOConfig) -> None:
     if config.k > 0.05 * pool and context.ranks.main:
         print(
             f"warning: grpo.k {config.k} is {config.k / pool:.0%} of the candidate pool of {pool} items; most of a "
-            "group will be irrelevant, which was measured to hurt (docs/decisions.md): enlarge the pool or lower it",
+            "group will be irrelevant (docs/decisions.md): enlarge the pool or lower it",
             file=sys.stderr,
         )
 
