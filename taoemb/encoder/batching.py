@@ -1,7 +1,6 @@
 """Length-sorted batches: texts of like length share a forward pass, so that little of it is padding.
 
-On two CPU cores sorting is worth about a third of bulk throughput and more of a training step; nothing is ever padded
-to a fixed maximum.
+Nothing is ever padded to a fixed maximum.
 """
 
 from collections.abc import Sequence
