@@ -1,0 +1,1 @@
+"""Rolling a release out: traffic steps, online measurement, statistics that survive peeking, the verdict."""
