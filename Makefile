@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OUT ?= demo
 
-.PHONY: help install demo test lint format docs constraints clean
+SYSTEM_PACKAGES := chromium postgresql
+
+.PHONY: help install tools demo test lint format docs constraints clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -20,12 +22,20 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# What tests use beyond Python. Without it they are skipped and say so.
+tools: ## Install Chromium and PostgreSQL where apt-get is and may
+	@missing=$$(for name in $(SYSTEM_PACKAGES); do \
+	    dpkg-query --show --showformat='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || echo $$name; done); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install --quiet=2 --yes --no-install-recommends $$missing >/dev/null || echo "not installed:" $$missing; fi
+
 demo: $(INSTALLED) ## Run the whole loop on a generated shop (about ten minutes on two cores)
 	$(BIN)/taoemb demo --out $(OUT)
 
 test: export OMP_NUM_THREADS = 1
 test: export OMP_WAIT_POLICY = PASSIVE
-test: $(INSTALLED) lint ## Lint, then run all tests
+test: $(INSTALLED) tools lint ## Lint, then run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
 
 lint: $(INSTALLED)
