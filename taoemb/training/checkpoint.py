@@ -40,6 +40,10 @@ class RunFolder:
     def summary(self) -> Path:
         return self.root / "summary.json"
 
+    def judgments(self, ranks: Ranks) -> Path:
+        """The judgment cache of the machine that this rank runs on: SQLite must not be shared over a network."""
+        return self.root / ("judgments.sqlite" if ranks.node == 0 else f"judgments-{ranks.node}.sqlite")
+
     def saved_steps(self) -> list[int]:
         """Steps of the whole checkpoints, oldest first."""
         names = (entry.name for entry in self.checkpoints.glob(f"{_PREFIX}*"))

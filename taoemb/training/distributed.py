@@ -27,6 +27,7 @@ class Ranks:
     rank: int
     world_size: int
     device: torch.device
+    node: int = 0  # the first rank of this rank's machine
 
     @property
     def main(self) -> bool:
@@ -57,7 +58,7 @@ def joined_ranks() -> Iterator[Ranks]:
             timeout=TIMEOUT,
         )
         try:
-            yield Ranks(env.rank, env.world_size, device)
+            yield Ranks(env.rank, env.world_size, device, node=env.rank - env.local_rank)
         finally:
             dist.destroy_process_group()
 

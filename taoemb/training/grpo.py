@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taoemb.config import GRPOConfig
+from taoemb.config import GRPOConfig, JudgeConfig
 from taoemb.encoder.release import Release, save_release
 from taoemb.errors import InputError
 from taoemb.judge.client import JudgeClient, JudgeUnavailable
@@ -211,16 +211,22 @@ def _check_group_size(context: Context, config: GRPOConfig) -> None:
         )
 
 
+def _remembering(judge: JudgeConfig, context: Context) -> JudgeConfig:
+    """With a cache in the run's folder where the settings name none: the Top-K of a query changes little in a step."""
+    cache = context.folder.judgments(context.ranks)
+    return judge if judge.cache is not None else judge.model_copy(update={"cache": cache})
+
+
 def build(context: Context) -> RetrievalGRPO:
     """The objective from the settings; both judges must answer before anything is embedded."""
     config = context.config
-    judge = JudgeClient(config.judge)
+    judge = JudgeClient(_remembering(config.judge, context))
     reward_release = judge.release
     heldout = None
     if config.grpo.heldout_every:
         if config.heldout_judge is None:
             raise InputError("grpo.heldout_every needs heldout_judge.url: a judge other than the one that gives reward")
-        heldout = JudgeClient(config.heldout_judge)
+        heldout = JudgeClient(_remembering(config.heldout_judge, context))
         if heldout.release == reward_release:
             raise InputError(f"heldout_judge: is the reward judge itself ({reward_release[:12]}); give another one")
     return RetrievalGRPO(context, config.grpo, judge, heldout)
