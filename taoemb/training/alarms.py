@@ -1,11 +1,13 @@
 """Warnings that a run is going wrong, said once each in a clear line while there is still time to stop it."""
 
 import sys
+from collections import deque
 from collections.abc import Mapping
 
 from taoemb.config import EngineConfig
 
 _HELDOUT, _REWARD = "heldout_relevance", "relevance"
+_RECENT = 20  # steps of reward averaged at each check by the held-out judge
 
 
 class Alarms:
@@ -15,7 +17,7 @@ class Alarms:
         self._collapse = config.collapse_cosine
         self._raised: set[str] = set()
         self._heldout: list[tuple[float, float]] = []  # (held-out judge's relevance, reward judge's relevance)
-        self._relevance: list[float] = []
+        self._relevance: deque[float] = deque(maxlen=_RECENT)
 
     def check(self, step: int, metrics: Mapping[str, float]) -> list[str]:
         """The new alarms of this record."""
@@ -42,8 +44,7 @@ class Alarms:
             self._relevance.append(metrics[_REWARD])
         if _HELDOUT not in metrics:
             return ""
-        recent = self._relevance[-20:]
-        self._heldout.append((metrics[_HELDOUT], sum(recent) / max(1, len(recent))))
+        self._heldout.append((metrics[_HELDOUT], sum(self._relevance) / max(1, len(self._relevance))))
         if len(self._heldout) < 4:
             return ""
         (held_0, reward_0), (held_1, reward_1) = _halves(self._heldout)
