@@ -1,0 +1,199 @@
+"""Moves a rollout: one tick reads where it stands and what is there, and does at most one thing about it.
+
+Level-triggered. A phase names a wanted world (Deploying: a candidate without traffic; Stepping: the step's share;
+Promoting, RollingBack: their ends). A tick either brings the world nearer to what the *stored* phase wants, by a call
+that may be repeated, or moves on to another phase and touches nothing. So every act follows from a state that was
+stored before it, and a process that is stopped anywhere goes on from what it finds. The caller stores what a tick
+returns before it ticks again.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from taoemb.errors import InputError, TaoembError
+from taoemb.rollout.backend import Backend, Observed
+from taoemb.rollout.plan import Plan
+from taoemb.rollout.state import Phase, RolloutState, begin, from_json, moved, to_json, with_request
+from taoemb.rollout.verdict import Standing, Verdict
+
+__all__ = ["Look", "RolloutState", "begin", "from_json", "tick", "to_json", "with_request"]
+
+Look = Callable[[Standing, float], Verdict]
+"""Measures the rollout as it stands at that time, judges it, and keeps both on record."""
+
+
+def tick(state: RolloutState, plan: Plan, backend: Backend, look: Look, now: float) -> RolloutState:
+    """The state after one tick; equal to `state` when there is nothing to do but wait.
+
+    `now` is in Unix seconds. Raises TaoembError when the backend fails: store nothing and tick again later.
+    """
+    if state.ended:
+        return state
+    if state.phase == "RollingBack":
+        return _roll_back(state, backend, now)
+    seen = backend.observe()
+    if state.request is not None:
+        return _obey(state, seen, now)
+    if state.phase == "Pending":
+        return _begin_deploying(state, plan, seen, now)
+    if state.phase == "Promoting":
+        return _promote(state, plan, backend, seen, now)
+    if seen.control is not None and seen.control != state.control:
+        reason = f"the control answers with {seen.control[:16]}, not with {state.control[:16]} any more"
+        return _ending(state, "Failed", reason, now)
+    if state.phase == "Deploying":
+        return _deploy(state, plan, backend, now)
+    return _step(state, plan, backend, look, seen, now)
+
+
+def _obey(state: RolloutState, seen: Observed, now: float) -> RolloutState:
+    request = state.request
+    assert request is not None
+    said = f"asked for: {request.why}" if request.why else "asked for"
+    if request.action == "rollback":
+        return _ending(state, "RolledBack", f"rollback {said}", now)
+    if seen.candidate != state.candidate.release:
+        return replace(state, message=f"promotion {said}; waiting for the candidate's digest: {_absent(seen)}")
+    return replace(moved(state, "Promoting", f"promotion {said}", now), held=False)
+
+
+def _begin_deploying(state: RolloutState, plan: Plan, seen: Observed, now: float) -> RolloutState:
+    """Nothing was touched yet, so that a rollout that can't begin fails here without a rollback."""
+    if seen.control is None:
+        if now - state.since > plan.ready_timeout_s:
+            reason = f"the control did not answer for {plan.ready_timeout_s:g} s: {seen.message}"
+            return moved(state, "Failed", reason, now)
+        return replace(state, message=f"waiting for the control: {seen.message}")
+    if seen.control == state.candidate.release:
+        return moved(state, "Promoted", "the candidate is the control already", now)
+    if state.control and seen.control != state.control:
+        reason = f"the control answers with {seen.control[:16]}, not with {state.control[:16]}"
+        return moved(state, "Failed", reason, now)
+    reason = f"control {seen.control[:16]} answers; starting the candidate"
+    return moved(replace(state, control=seen.control), "Deploying", reason, now)
+
+
+def _deploy(state: RolloutState, plan: Plan, backend: Backend, now: float) -> RolloutState:
+    try:
+        backend.deploy(state.candidate, state.name, state.salt, plan.design)
+    except InputError as error:
+        return _ending(state, "Failed", f"the candidate can't be deployed: {error}", now)
+    seen = backend.observe()
+    if seen.candidate == state.candidate.release and seen.percent == 0:
+        return _at_step(state, plan, 0, f"the candidate answers with its digest {seen.candidate[:16]}", now)
+    if now - state.since > plan.ready_timeout_s:
+        reason = f"the candidate was not ready within {plan.ready_timeout_s:g} s: {_absent(seen)}"
+        return _ending(state, "RolledBack", reason, now)
+    return replace(state, message=f"waiting for the candidate: {_absent(seen)}")
+
+
+def _step(state: RolloutState, plan: Plan, backend: Backend, look: Look, seen: Observed, now: float) -> RolloutState:
+    ready = seen.candidate == state.candidate.release
+    if seen.candidate is not None and not ready:
+        return _ending(state, "Failed", f"the candidate answers with another release: {_absent(seen)}", now)
+    state = _timed(state, ready, _absent(seen), now)
+    if _silent_too_long(state, plan, now):
+        reason = f"the candidate did not answer for {plan.ready_timeout_s:g} s: {_absent(seen)}"
+        return _ending(state, "RolledBack", reason, now)
+    if seen.percent != plan.steps[state.step].percent:
+        if ready:
+            backend.shift(plan.steps[state.step].percent)
+        return _overdue(state, plan, now) or state
+    if not state.shifted:
+        return replace(state, shifted=True, since=now)
+    if state.looked_at is not None and now - state.looked_at < plan.look_every_s:
+        return state
+    try:
+        verdict = look(Standing(state.step, now - state.since), now)
+    except TaoembError as error:
+        state = replace(state, looked_at=now, message=f"this look failed: {error}")
+        return _overdue(state, plan, now) or state
+    return _judged(replace(state, looked_at=now, looks=state.looks + 1), plan, verdict, ready, now)
+
+
+def _judged(state: RolloutState, plan: Plan, verdict: Verdict, ready: bool, now: float) -> RolloutState:
+    """Where a verdict leads. A candidate that does not answer right now gets no more traffic, whatever was measured."""
+    outcome = verdict.outcome
+    if outcome == "rollback":
+        return _ending(state, "RolledBack", _why(verdict, outcome), now)
+    if outcome == "inconclusive":
+        return _inconclusive(state, plan, _why(verdict, outcome), now)
+    if not ready:
+        return state
+    if outcome == "promote":
+        return moved(state, "Promoting", _why(verdict, outcome), now)
+    if verdict.next_step and state.step + 1 < len(plan.steps):
+        return _at_step(state, plan, state.step + 1, _why(verdict, "next step"), now)
+    return replace(state, message=_why(verdict, outcome))
+
+
+def _promote(state: RolloutState, plan: Plan, backend: Backend, seen: Observed, now: float) -> RolloutState:
+    release = state.candidate.release
+    if release in (seen.candidate, seen.control):
+        backend.promote()
+        seen = backend.observe()
+        if seen.control == release and seen.candidate is None and seen.percent == 0:
+            return moved(state, "Promoted", state.reason, now)
+        return replace(state, unready_since=None, message=f"promoting: {seen.message}")
+    state = _timed(state, False, _absent(seen), now)
+    if _silent_too_long(state, plan, now):
+        reason = f"the candidate could not be promoted, it did not answer for {plan.ready_timeout_s:g} s"
+        return _ending(state, "RolledBack", reason, now)
+    return state
+
+
+def _roll_back(state: RolloutState, backend: Backend, now: float) -> RolloutState:
+    """Done once the control answers alone; a promotion that was through before is owned up to."""
+    assert state.ends_as is not None
+    backend.rollback()
+    seen = backend.observe()
+    if seen.control is None or seen.candidate is not None or seen.percent != 0:
+        return replace(state, message=f"rolling back: {seen.message}")
+    if seen.control == state.candidate.release:
+        return moved(state, "Promoted", f"the promotion was complete before its rollback ({state.reason})", now)
+    return moved(state, state.ends_as, state.reason, now)
+
+
+def _ending(state: RolloutState, ends_as: Phase, reason: str, now: float) -> RolloutState:
+    return replace(moved(state, "RollingBack", reason, now), ends_as=ends_as, held=False)
+
+
+def _inconclusive(state: RolloutState, plan: Plan, reason: str, now: float) -> RolloutState:
+    if plan.on_inconclusive == "rollback":
+        return _ending(state, "Inconclusive", reason, now)
+    return replace(moved(state, "Inconclusive", reason, now), held=True)
+
+
+def _at_step(state: RolloutState, plan: Plan, step: int, why: str, now: float) -> RolloutState:
+    return moved(state, "Stepping", f"to {plan.steps[step].percent:g} %: {why}", now, step)
+
+
+def _timed(state: RolloutState, ready: bool, absent: str, now: float) -> RolloutState:
+    """Keep since when the candidate is silent."""
+    if ready:
+        return state if state.unready_since is None else replace(state, unready_since=None, message="")
+    since = now if state.unready_since is None else state.unready_since
+    return replace(state, unready_since=since, message=f"the candidate does not answer: {absent}")
+
+
+def _silent_too_long(state: RolloutState, plan: Plan, now: float) -> bool:
+    return state.unready_since is not None and now - state.unready_since > plan.ready_timeout_s
+
+
+def _overdue(state: RolloutState, plan: Plan, now: float) -> RolloutState | None:
+    """A step that can't even be measured ends in time too."""
+    if now - state.since <= plan.step_timeout_s:
+        return None
+    reason = f"step {state.step + 1} lasted longer than {plan.step_timeout_s:g} s ({state.message or 'not in place'})"
+    return _inconclusive(state, plan, reason, now)
+
+
+def _absent(seen: Observed) -> str:
+    said = "no digest" if seen.candidate is None else f"digest {seen.candidate[:16]}"
+    return f"{said} ({seen.message})" if seen.message else said
+
+
+def _why(verdict: Verdict, points_to: str) -> str:
+    """The reasons that point that way; all of them when none does."""
+    said = [reason.text for reason in verdict.reasons if reason.points_to == points_to]
+    return "; ".join(said or [reason.text for reason in verdict.reasons])

@@ -1,0 +1,127 @@
+"""Where a rollout stands: all that is remembered between two ticks, in a row of `rollouts` or a resource's status.
+
+The phase says what the world shall look like, so whoever starts from a stored state knows what to do; nothing else is
+kept in memory.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from taoemb.errors import InputError
+from taoemb.rollout.backend import Candidate
+
+Phase = Literal[
+    "Pending", "Deploying", "Stepping", "Promoting", "Promoted", "RollingBack", "RolledBack", "Inconclusive", "Failed"
+]
+Action = Literal["promote", "rollback"]
+ENDED: frozenset[Phase] = frozenset({"Promoted", "RolledBack", "Inconclusive", "Failed"})
+
+
+@dataclass(frozen=True)
+class Change:
+    """One move of the rollout, kept for audit."""
+
+    at: float
+    """Unix seconds."""
+    phase: Phase
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for, until the next tick obeys."""
+
+    action: Action
+    why: str
+    at: float
+
+
+@dataclass(frozen=True)
+class RolloutState:
+    """All that a rollout remembers."""
+
+    name: str
+    candidate: Candidate
+    salt: str
+    """Salt of the assignment of units to arms."""
+    since: float
+    """Unix seconds when this phase and step began; a step begins when its share was seen in place."""
+    control: str = ""
+    """Digest of the control, once it was read back."""
+    phase: Phase = "Pending"
+    step: int = 0
+    """Index into the plan's steps."""
+    shifted: bool = False
+    """Whether this step's share was seen in place."""
+    unready_since: float | None = None
+    """Since when the candidate does not answer with its digest."""
+    looked_at: float | None = None
+    looks: int = 0
+    ends_as: Phase | None = None
+    """What a rollback that is under way ends as: RolledBack, Inconclusive or Failed."""
+    held: bool = False
+    """Inconclusive, with the traffic left as it was for a person to decide."""
+    request: Request | None = None
+    message: str = ""
+    """What is being waited for, in words."""
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no tick will do anything more on its own."""
+        return self.phase in ENDED and self.request is None
+
+    @property
+    def reason(self) -> str:
+        """Why it stands where it stands."""
+        return self.changes[-1].reason if self.changes else ""
+
+
+def begin(name: str, candidate: Candidate, salt: str, now: float, control: str = "") -> RolloutState:
+    """A rollout before its first tick; with `control` given, it refuses to start beside any other control."""
+    started = Change(now, "Pending", 0, f"rollout of {candidate.release[:16]} begins")
+    return RolloutState(name, candidate, salt, since=now, control=control, changes=(started,))
+
+
+def moved(state: RolloutState, phase: Phase, reason: str, now: float, step: int | None = None) -> RolloutState:
+    """The state in another phase or step, with the reason on record."""
+    step = state.step if step is None else step
+    return replace(
+        state,
+        phase=phase,
+        step=step,
+        since=now,
+        shifted=False,
+        unready_since=None,
+        request=None,
+        message="",
+        changes=(*state.changes, Change(now, phase, step, reason)),
+    )
+
+
+def with_request(state: RolloutState, action: Action, why: str, now: float) -> RolloutState:
+    """The state with a person's request in it. Raises InputError when it comes too late."""
+    if state.phase in ENDED and not state.held:
+        raise InputError(f"rollout {state.name} has ended ({state.phase}): {state.reason}; start another one")
+    if state.phase == "RollingBack" or (state.phase == "Promoting" and action == "promote"):
+        raise InputError(f"rollout {state.name} is {state.phase} already; wait for its end")
+    return replace(state, request=Request(action, why, now))
+
+
+def to_json(state: RolloutState) -> dict[str, Any]:
+    """As a JSON object."""
+    return dataclasses.asdict(state) | {"changes": [dataclasses.asdict(change) for change in state.changes]}
+
+
+def from_json(tree: Mapping[str, Any]) -> RolloutState:
+    """The value of :func:`to_json` read back. Raises TypeError or KeyError when it is another thing."""
+    rest = {name: value for name, value in tree.items() if name not in ("candidate", "request", "changes")}
+    return RolloutState(
+        candidate=Candidate(**tree["candidate"]),
+        request=Request(**tree["request"]) if tree.get("request") else None,
+        changes=tuple(Change(**change) for change in tree.get("changes", ())),
+        **rest,
+    )
