@@ -11,55 +11,15 @@
 Held against a trained judge on the same data, it tells how much of a gain the judge costs.
 """
 
-import math
 import sys
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from taoemb.data.dataset import open_dataset
-from taoemb.data.oracle import ShopView, grades
-from taoemb.judge.prompt import read_messages
-
-SURE = 0.94  # probability of the right label; the others share the rest
-
-
-def application(shop: Path) -> Starlette:
-    """The OpenAI routes over the shop's rules."""
-    data = open_dataset(shop, need=("items", "queries"))
-    view = ShopView(data.items)
-    row_of_title = {title: row for row, title in enumerate(data.items.column("title").to_pylist())}
-    row_of_query = {text: row for row, text in enumerate(data.queries.texts)}
-
-    @cache
-    def graded(query: str) -> np.ndarray:
-        return grades(data, row_of_query[query], view)
-
-    def choice(index: int, messages: list[dict[str, str]]) -> dict:
-        query, item = read_messages(messages)
-        grade = int(graded(query)[row_of_title[item.splitlines()[0].removeprefix("title: ")]])
-        top = [{"token": str(g), "logprob": math.log(SURE if g == grade else (1 - SURE) / 3)} for g in (1, 2, 3, 4)]
-        content = [{"token": str(grade), "logprob": math.log(SURE), "top_logprobs": top}]
-        message = {"role": "assistant", "content": str(grade)}
-        return {"index": index, "message": message, "finish_reason": "length", "logprobs": {"content": content}}
-
-    async def complete(request: Request) -> JSONResponse:
-        messages = (await request.json())["messages"]
-        conversations = messages if isinstance(messages[0], list) else [messages]
-        return JSONResponse({"choices": [choice(i, conversation) for i, conversation in enumerate(conversations)]})
-
-    async def models(request: Request) -> JSONResponse:
-        return JSONResponse({"data": [{"id": "rules", "taoemb_digest": "rules"}]})
-
-    routes = [Route(f"/v1/chat/completions{end}", complete, methods=["POST"]) for end in ("", "/batch")]
-    return Starlette(routes=[*routes, Route("/v1/models", models)])
-
+from taoemb.data.truth import Truth
+from taoemb.judge.rules import RuleJudge
 
 if __name__ == "__main__":
-    uvicorn.run(application(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+    judge = RuleJudge(Truth(open_dataset(Path(sys.argv[1]), need=("items", "queries"))))
+    uvicorn.run(judge.application(), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
