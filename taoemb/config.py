@@ -68,6 +68,7 @@ __all__ = [
     "let_threads_sleep",
     "load_config",
     "prepare_deepspeed_environment",
+    "prepare_pipeline_environment",
     "rank_environment",
 ]
 
@@ -164,6 +165,12 @@ def prepare_deepspeed_environment(rank: int, world_size: int) -> None:
 
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+def prepare_pipeline_environment(temporary: str) -> None:
+    """For the steps of a local pipeline: where temporary files go (kfp leaves a folder a step) and unbuffered output."""
+    os.environ["TMPDIR"] = temporary
+    os.environ["PYTHONUNBUFFERED"] = "1"
 
 
 def let_threads_sleep() -> None:

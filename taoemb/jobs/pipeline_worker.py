@@ -7,7 +7,6 @@ steps can be stopped as one process group.
 
 import json
 import logging
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any
 
 import yaml
 
+from taoemb.config import prepare_pipeline_environment
 from taoemb.jobs.pipelines import read_spec
 
 
 def run(job: dict[str, Any]) -> None:
     """Run `job["file"]` with `job["arguments"]`; steps write below `job["root"]`, temporary files to `job["temp"]`."""
-    os.environ["TMPDIR"] = job["temp"]  # kfp makes a folder with mktemp for each step and leaves it
-    os.environ["PYTHONUNBUFFERED"] = "1"
+    prepare_pipeline_environment(job["temp"])
     warnings.simplefilter("ignore")  # about settings that only a cluster reads
     from kfp import components, local
 
