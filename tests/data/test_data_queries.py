@@ -245,7 +245,11 @@ def test_a_small_catalogue_gives_fewer_queries(tmp_path):
     assert 20 < result["queries"] < 1000
 
 
-@pytest.mark.skipif(not CHORUS.is_dir(), reason="the chorus catalogue is not on this machine")
+@pytest.mark.skipif(
+    not CHORUS.is_dir(),
+    reason=f"needs the catalogue of github.com/querqy/chorus in {CHORUS}: turn it into JSON Lines of items and run "
+    f"`taoemb data import jsonl FILE --out {CHORUS}`",
+)
 def test_a_real_catalogue(tmp_path):
     """Every fifth item of a real, messy catalogue: products are found, and queries look like what people type."""
     table = pq.read_table(CHORUS / "items.parquet")

@@ -233,7 +233,7 @@ def test_a_copy_is_independent(bert: Encoder, texts: list[str]) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and a CUDA build of torch")
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("bf16", 0.99)])
 def test_on_a_gpu(bert_folder: Path, texts: list[str], precision: str, least: float) -> None:
     here = load_encoder(EncoderConfig(model=str(bert_folder))).encode(texts, "query")
