@@ -120,9 +120,11 @@ class Engine:
         rate = learning_rate(self._optim, step, self._steps)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = rate
+        unsharded = [p.grad for p in self.encoder.parameters() if p.grad is not None] if self._stage == 0 else []
+        own_norm = torch.nn.utils.get_total_norm(unsharded)  # DeepSpeed knows none without ZeRO and in float32
         self._engine.step()
         norm = self._engine.get_global_grad_norm()
-        return {"lr": rate} | ({} if norm is None else {"grad_norm": float(norm)})
+        return {"lr": rate, "grad_norm": float(own_norm if norm is None else norm)}
 
     def save(self, folder: Path, tag: str) -> None:
         """Write the sharded state under folder/tag (all ranks call)."""

@@ -4,10 +4,10 @@ import pytest
 
 TOLERANCE = 2e-3
 WATCHED = {
-    "sft": ("loss", "cosine_items"),
-    "hard_negatives": ("loss",),
-    "live_infonce": ("loss",),
-    "grpo": ("loss", "kl", "anchor", "reward", "relevance", "zero_variance_share"),
+    "sft": ("loss", "grad_norm", "cosine_items"),
+    "hard_negatives": ("loss", "grad_norm"),
+    "live_infonce": ("loss", "grad_norm"),
+    "grpo": ("loss", "grad_norm", "kl", "anchor", "reward", "relevance", "zero_variance_share"),
 }
 
 
