@@ -32,8 +32,10 @@ def tick(state: RolloutState, plan: Plan, backend: Backend, look: Look, now: flo
     if state.phase == "RollingBack":
         return _roll_back(state, backend, now)
     seen = backend.observe()
-    if state.request is not None:
-        return _obey(state, seen, now)
+    if state.request is not None and (obeyed := _obey(state, seen, now)) is not None:
+        return obeyed
+    if state.phase == "Inconclusive":
+        return replace(state, message=f"waiting for the candidate: {_absent(seen)}")
     if state.phase == "Pending":
         return _begin_deploying(state, plan, seen, now)
     if state.phase == "Promoting":
@@ -46,14 +48,15 @@ def tick(state: RolloutState, plan: Plan, backend: Backend, look: Look, now: flo
     return _step(state, plan, backend, look, seen, now)
 
 
-def _obey(state: RolloutState, seen: Observed, now: float) -> RolloutState:
+def _obey(state: RolloutState, seen: Observed, now: float) -> RolloutState | None:
+    """Where a person's request leads; None while a promotion has to wait for the candidate's digest."""
     request = state.request
     assert request is not None
     said = f"asked for: {request.why}" if request.why else "asked for"
     if request.action == "rollback":
         return _ending(state, "RolledBack", f"rollback {said}", now)
     if seen.candidate != state.candidate.release:
-        return replace(state, message=f"promotion {said}; waiting for the candidate's digest: {_absent(seen)}")
+        return None
     return replace(moved(state, "Promoting", f"promotion {said}", now), held=False)
 
 

@@ -87,7 +87,7 @@ def begin(name: str, candidate: Candidate, salt: str, now: float, control: str =
 
 
 def moved(state: RolloutState, phase: Phase, reason: str, now: float, step: int | None = None) -> RolloutState:
-    """The state in another phase or step, with the reason on record."""
+    """The state in another phase or step, with the reason on record; a request stays until its end is under way."""
     step = state.step if step is None else step
     return replace(
         state,
@@ -96,7 +96,7 @@ def moved(state: RolloutState, phase: Phase, reason: str, now: float, step: int 
         since=now,
         shifted=False,
         unready_since=None,
-        request=None,
+        request=state.request if phase in ("Deploying", "Stepping") else None,
         message="",
         changes=(*state.changes, Change(now, phase, step, reason)),
     )
