@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from taoemb.config import Config, EncoderConfig
 from taoemb.encoder.model import load_encoder
 from taoemb.encoder.release import Release, load_release, save_release
 from taoemb.judge.prompt import read_messages
+from tests.word_bert import word_bert
 
 KINDS = ("sofa", "lamp", "kettle", "jacket", "phone", "drill")
 COLOURS = ("red", "blue", "green", "black")
@@ -78,28 +77,8 @@ def grade(query: tuple[str, str], item: tuple[str, str, str]) -> int:
 
 def write_model(folder: Path, seed: int) -> Path:
     """A random one-layer BERT whose vectors are mostly a bag of the shop's words, as a Hugging Face folder."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    words = [*special, *KINDS, *COLOURS, *BRANDS]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **names).save_pretrained(folder)
-    torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(words),
-        max_position_embeddings=32,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        initializer_range=0.1,
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    return word_bert(folder, [*KINDS, *COLOURS, *BRANDS], seed, initializer_range=0.1, **shape)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.word_bert import word_bert
+
 TYPES = ("sofa", "lamp", "kettle", "jacket", "phone", "drill", "tent", "desk")
 COLOURS = ("red", "blue", "green", "black", "white")
 BRANDS = ("acme", "borealis", "corvo", "delta")
@@ -53,22 +55,6 @@ def rule_grade(query: str, title: str) -> int:
 
 def tiny_encoder(folder: Path) -> Path:
     """A random two-layer BERT that knows the shop's words, saved as a Hugging Face folder."""
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    words = [*special, *TYPES, *COLOURS, *BRANDS, "model", *map(str, range(160))]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **names).save_pretrained(folder)
-    torch.manual_seed(3)
+    words = [*TYPES, *COLOURS, *BRANDS, "model", *map(str, range(160))]
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, initializer_range=0.2, **shape)
-    BertModel(config).save_pretrained(folder)
-    return folder
+    return word_bert(folder, words, seed=3, initializer_range=0.2, **shape)
