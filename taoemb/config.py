@@ -168,7 +168,7 @@ def prepare_deepspeed_environment(rank: int, world_size: int) -> None:
 
 
 def prepare_pipeline_environment(temporary: str) -> None:
-    """For the steps of a local pipeline: where temporary files go (kfp leaves a folder a step) and unbuffered output."""
+    """For a local pipeline: where its steps put temporary files (kfp leaves a folder a step), and unbuffered output."""
     os.environ["TMPDIR"] = temporary
     os.environ["PYTHONUNBUFFERED"] = "1"
 
