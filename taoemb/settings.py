@@ -118,7 +118,7 @@ class JudgeServerConfig(_Section):
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; default: all.")
     batch_pairs: int = Field(256, ge=1, description="Most pairs in one pass over the queue.")
-    batch_wait_ms: float = Field(2.0, ge=0, description="How long a pair waits for others when the model is idle.")
+    batch_wait_ms: float = Field(2.0, ge=0, description="Longest that a pair waits for others to share a pass.")
     tokens_per_batch: int = Field(16_384, ge=64, description="Padded tokens in one forward pass.")
     queue_pairs: int = Field(16_384, ge=1, description="Waiting pairs from which requests are answered 429.")
     max_body_mb: float = Field(32.0, gt=0, description="Larger requests are answered 413.")
@@ -339,7 +339,10 @@ class EncoderServerConfig(_Section):
     max_texts: int = Field(256, ge=1, description="Texts in one request; more are answered 413.")
     max_characters: int = Field(4000, ge=1, description="Length of one text; longer ones are answered 413.")
     max_body_mb: float = Field(8.0, gt=0, description="Larger requests are answered 413.")
-    drain_s: float = Field(30.0, ge=0, description="How long requests under way may take after SIGTERM.")
+    linger_s: float = Field(
+        1.0, ge=0, description="After SIGTERM: how long it is not ready but still answers, so that load balancers see."
+    )
+    drain_s: float = Field(30.0, ge=0, description="How long requests under way may take after that.")
 
 
 class GatewayConfig(_Section):
@@ -357,6 +360,9 @@ class GatewayConfig(_Section):
     encoder_timeout_s: float = Field(1.0, gt=0, description="One call of an arm's encoder.")
     search_timeout_s: float = Field(5.0, gt=0, description="One search of the vector store.")
     patience_s: float = Field(10.0, ge=0, description="How long a search tries all arms before it is answered 503.")
+    search_threads: int = Field(8, ge=1, description="Searches of the vector store at once, a process.")
+    concurrency: int = Field(256, ge=1, description="Searches under way, a process; beyond, they are answered 503.")
+    max_body_mb: float = Field(1.0, gt=0, description="Larger requests are answered 413.")
     tester_token_file: Path | None = Field(
         None, description="File with the token that forcing an arm asks for; none: anybody may."
     )
@@ -373,6 +379,38 @@ class EventsConfig(_Section):
     flush_s: float = Field(0.25, gt=0, description="Longest that a row waits for others.")
     queue: int = Field(10_000, ge=1, description="Rows in memory; beyond, they go to the spool at once.")
     timeout_s: float = Field(5.0, gt=0, description="A database that does not answer for so long counts as away.")
+
+
+class KServeConfig(_Section):
+    """Where the encoders of an InferenceService answer; read by the gateway (kserve://…) and by rollouts."""
+
+    service_url: str = Field(
+        "http://{service}.{namespace}.svc.cluster.local",
+        description="Address of a Service; {service} and {namespace} are put in. Another one for port-forwards.",
+    )
+    model: str = Field("encoder", description="Name that the encoders serve the model under.")
+    timeout_s: float = Field(3.0, gt=0, description="Of one call that reads a digest back, or of the API server.")
+
+
+class ControllerConfig(_Section):
+    """`taoemb rollout controller`."""
+
+    poll_s: float = Field(5.0, gt=0, description="How often each EncoderRollout is looked at.")
+    workers: int = Field(4, ge=1, description="EncoderRollouts worked on at once.")
+    backoff_s: float = Field(300.0, gt=0, description="Longest wait after failures of one EncoderRollout.")
+    lease: str = Field("taoemb-rollout-controller", description="Name of the Lease that elects one of the replicas.")
+    lease_namespace: str = Field("", description="Its namespace; empty: the controller's own.")
+    lease_s: float = Field(15.0, gt=0, description="A leader that is silent for so long has lost it.")
+    renew_s: float = Field(10.0, gt=0, description="A leader that could not renew for so long stops working.")
+    retry_s: float = Field(2.0, gt=0, description="Time between two tries to renew or to get it.")
+    port: int = Field(8085, ge=0, le=65535, description="Of /healthz, /readyz and /metrics; 0: any free one.")
+    host: str = Field("127.0.0.1", description="Address that they listen on; 0.0.0.0 in a pod.")
+
+    @model_validator(mode="after")
+    def _lease_outlives_renewals(self) -> "ControllerConfig":
+        if not self.retry_s < self.renew_s < self.lease_s:
+            raise ValueError("give retry_s < renew_s < lease_s")
+        return self
 
 
 class Config(_Section):
@@ -399,3 +437,5 @@ class Config(_Section):
     encoder_server: EncoderServerConfig = EncoderServerConfig()
     gateway: GatewayConfig = GatewayConfig()
     events: EventsConfig = EventsConfig()
+    kserve: KServeConfig = KServeConfig()
+    controller: ControllerConfig = ControllerConfig()
