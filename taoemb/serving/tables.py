@@ -1,7 +1,11 @@
 """The tables that a rollout is measured on and kept in, the same in PostgreSQL and in SQLite.
 
-Rows of `pages`, `events` and `grades` are written once and never changed: whoever measures again measures the same.
-Migrations (Alembic) bring a database to this state; `tests/serving/test_migrations.py` holds the two to each other.
+Rows of `pages`, `units`, `events` and `grades` are written once and never changed: whoever measures again measures the
+same. `number` is the order of arrival in the database: rows with a higher one never become visible before rows with a
+lower one, so that a reader may go on after the last number that it saw. It is set by `taoemb.serving.insert`.
+
+Migrations (Alembic) bring a database to this state; `tests/serving/test_events_migrations.py` holds the two to each
+other.
 """
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
@@ -24,17 +28,29 @@ pages = Table(
     Column("filter", Text, nullable=False),
     Column("release", String(64), nullable=False, comment="digest in the encoder's reply; empty: error, interleaved"),
     Column("collection", String(255), nullable=False, comment="the collection that was searched"),
+    Column("status", String(16), nullable=False, comment="ok, empty or error"),
+    Column("total_ms", Double, nullable=False),
+    Column("encoder_ms", Double, nullable=False),
+    Column("search_ms", Double, nullable=False),
+    Column("number", BigInteger, nullable=False, comment="order of arrival"),
     Column(
         "items",
         JSON,
         nullable=False,
         comment="as served: item_id, score, title, brand, category, price; interleaved: also team",
     ),
-    Column("status", String(16), nullable=False, comment="ok, empty or error"),
-    Column("total_ms", Double, nullable=False),
-    Column("encoder_ms", Double, nullable=False),
-    Column("search_ms", Double, nullable=False),
-    Index("pages_by_rollout", "rollout", "at"),
+    Index("pages_by_number", "number", unique=True),
+    Index("pages_by_rollout", "rollout", "number"),
+)
+
+units = Table(
+    "units",
+    metadata,
+    Column("rollout", String(253), primary_key=True),
+    Column("unit", String(256), primary_key=True),
+    Column("request_id", String(64), nullable=False, comment="the unit's first page that was not forced"),
+    Column("number", BigInteger, nullable=False, comment="that page's number"),
+    Index("units_by_rollout", "rollout", "number"),
 )
 
 events = Table(
@@ -47,6 +63,8 @@ events = Table(
     Column("position", Integer, nullable=True, comment="place on the page, from 1"),
     Column("value", Double, nullable=True, comment="e.g. the purchase's price"),
     Column("at", Double, nullable=False, comment="Unix seconds"),
+    Column("number", BigInteger, nullable=False, comment="order of arrival"),
+    Index("events_by_number", "number", unique=True),
     Index("events_by_page", "request_id"),
 )
 
