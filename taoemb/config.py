@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from taoemb.errors import InputError
 from taoemb.settings import (
     Config,
+    ControllerConfig,
     EncoderConfig,
     EncoderServerConfig,
     EngineConfig,
@@ -28,6 +29,7 @@ from taoemb.settings import (
     JudgeConfig,
     JudgeServerConfig,
     JudgeTrainConfig,
+    KServeConfig,
     LiveInfoNCEConfig,
     LoraConfig,
     MilvusConfig,
@@ -41,6 +43,7 @@ from taoemb.settings import (
 
 __all__ = [
     "Config",
+    "ControllerConfig",
     "DistributedEnv",
     "EncoderConfig",
     "EncoderServerConfig",
@@ -54,6 +57,7 @@ __all__ = [
     "JudgeConfig",
     "JudgeServerConfig",
     "JudgeTrainConfig",
+    "KServeConfig",
     "LiveInfoNCEConfig",
     "LoraConfig",
     "MilvusConfig",
