@@ -1,21 +1,10 @@
 """A judge server beside a job, for as long as the job needs it."""
 
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
-from taoemb.errors import TaoembError
-
-START_S = 600.0
-STOP_S = 15.0
-_POLL_S = 0.1
+from taoemb.hosting.process import running_server
 
 
 @contextmanager
@@ -24,63 +13,10 @@ def running_judge(
 ) -> Iterator[str]:
     """Serve the judge in the folder `model` on a free loopback port; yields its base URL (…/openai/v1).
 
-    The server runs in a process of its own and stops at the end of the block, also when this process is killed. It
-    writes to `log` (default: a temporary file, kept when something fails). Raises TaoembError with the last line
-    of the log when the server does not start.
+    The server lives no longer than the block and this process; see :func:`taoemb.hosting.process.running_server`.
     """
-    path = log or Path(tempfile.mkstemp(prefix="taoemb-judge-", suffix=".log")[1])
-    port = _free_port()
-    command = [sys.executable, "-m", "taoemb", "judge", "serve", "--model", str(model), "--name", name]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--exit-with-parent"]
+    arguments = ["judge", "serve", "--model", str(model), "--name", name]
     if threads is not None:
-        command += ["--set", f"judge_server.threads={threads}"]
-    with path.open("ab") as output:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        _wait_until_ready(process, port, name, path)
-        yield f"http://127.0.0.1:{port}/openai/v1"
-    finally:
-        _stop(process)
-    if log is None:
-        path.unlink(missing_ok=True)
-
-
-def _wait_until_ready(process: subprocess.Popen, port: int, name: str, log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    with httpx.Client(trust_env=False, timeout=5.0) as http:
-        while time.monotonic() < deadline:
-            code = process.poll()
-            if code is not None:
-                raise TaoembError(
-                    f"the judge server stopped at its start (exit {code}): {_last_line(log)} (log: {log})"
-                )
-            try:
-                ready = http.get(f"http://127.0.0.1:{port}/v2/models/{name}/ready").status_code == 200
-            except httpx.TransportError:
-                ready = False
-            if ready and process.poll() is None:
-                return
-            time.sleep(_POLL_S)
-    raise TaoembError(f"the judge server was not ready after {START_S:.0f} s: {_last_line(log)} (log: {log})")
-
-
-def _stop(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        arguments += ["--set", f"judge_server.threads={threads}"]
+    with running_server(arguments, what="judge", ready=f"/v2/models/{name}/ready", log=log) as root:
+        yield f"{root}/openai/v1"

@@ -51,31 +51,3 @@ def judge_metrics(registry: CollectorRegistry) -> JudgeMetrics:
             registry=registry,
         ),
     )
-
-
-@dataclass(frozen=True)
-class ServerMetrics:
-    """What a judge server says of itself beside KServe's own metrics."""
-
-    pairs: Counter
-    waiting: Gauge
-    pass_pairs: Histogram
-    pass_seconds: Histogram
-
-
-@lru_cache(maxsize=64)
-def server_metrics(registry: CollectorRegistry) -> ServerMetrics:
-    """The metrics on `registry`, made at the first call."""
-    return ServerMetrics(
-        pairs=Counter("taoemb_judge_server_pairs", "Pairs judged.", registry=registry),
-        waiting=Gauge("taoemb_judge_server_waiting_pairs", "Pairs in the queue.", registry=registry),
-        pass_pairs=Histogram(
-            "taoemb_judge_server_pass_pairs",
-            "Pairs in one pass of the model over the queue.",
-            buckets=[2**i for i in range(12)],
-            registry=registry,
-        ),
-        pass_seconds=Histogram(
-            "taoemb_judge_server_pass_seconds", "Time of one pass.", buckets=_SECONDS, registry=registry
-        ),
-    )

@@ -17,8 +17,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from taoemb.errors import InputError
+from taoemb.hosting.batching import MicroBatcher, Overloaded
+from taoemb.hosting.requests import TooLarge, openai_error, read_body, while_connected
 from taoemb.judge.backends import Backend, Message
-from taoemb.judge.batcher import Batcher, Overloaded, Scored
+from taoemb.judge.batcher import Conversations, Scored
 from taoemb.judge.prompt import LABELS
 
 PREFIX = "/openai/v1"
@@ -30,14 +32,12 @@ _ROLES = ("system", "developer", "user", "assistant")
 _log = logging.getLogger(__name__)
 
 
-class TooLarge(Exception):
-    """The body is longer than the server reads."""
-
-
 class JudgeRoutes:
     """The handlers of one served judge."""
 
-    def __init__(self, name: str, backend: Backend, batcher: Batcher, max_body: int) -> None:
+    def __init__(
+        self, name: str, backend: Backend, batcher: MicroBatcher[Conversations, Scored], max_body: int
+    ) -> None:
         self._name, self._batcher, self._max_body = name, batcher, max_body
         self._created = int(time.time())
         self._numbers = itertools.count(1)
@@ -73,33 +73,26 @@ class JudgeRoutes:
 
     async def _answer(self, request: Request, *, batch: bool) -> Response:
         try:
-            body = _parse(await self._read(request))
+            body = _parse(await read_body(request, self._max_body))
             if body.get("model") != self._name:
-                return _error(404, f"the model {body.get('model')!r} does not exist; this server has {self._name!r}")
+                return openai_error(
+                    404, f"the model {body.get('model')!r} does not exist; this server has {self._name!r}"
+                )
             conversations = _conversations(body, batch)
             top = _top_logprobs(body)
-            scored = await self._batcher.ask(conversations)
+            scored = await while_connected(request, self._batcher.ask(conversations))
         except InputError as error:
-            return _error(400, str(error))
-        except TooLarge:
-            return _error(413, f"the request is larger than {self._max_body:,} bytes")
+            return openai_error(400, str(error))
+        except TooLarge as error:
+            return openai_error(413, str(error))
         except Overloaded:
-            return _error(429, "too many pairs are waiting; try again", {"retry-after": "1"})
+            return openai_error(429, "too many pairs are waiting; try again", {"retry-after": "1"})
         except ClientDisconnect:
-            return _error(400, "the client went away")
+            return openai_error(400, "the client went away")
         except RuntimeError as error:  # what torch raises, e.g. out of memory
             _log.error("judging failed: %s", error)
-            return _error(500, "judging failed; see the server's log")
+            return openai_error(500, "judging failed; see the server's log")
         return Response(json.dumps(self._completion(scored, top)), media_type="application/json")
-
-    async def _read(self, request: Request) -> bytes:
-        parts, size = [], 0
-        async for part in request.stream():
-            size += len(part)
-            if size > self._max_body:
-                raise TooLarge
-            parts.append(part)
-        return b"".join(parts)
 
     def _completion(self, scored: Scored, top: int | None) -> dict[str, Any]:
         pairs = len(scored.logprobs)
@@ -190,9 +183,3 @@ def _message(message: Any, where: str) -> Message:
             raise InputError(f"{where}.content: not valid Unicode (a lone surrogate)") from None
     role = "system" if message["role"] == "developer" else message["role"]
     return {"role": role, "content": content}
-
-
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    error = {"message": message, "type": kind, "param": None, "code": status}
-    return JSONResponse({"error": error}, status, headers)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from taoemb.errors import InputError
-from taoemb.judge.batcher import Batcher, Overloaded
+from taoemb.hosting.batching import MicroBatcher, Overloaded
+from taoemb.judge.batcher import judge_batcher
 
 
 class Model:
@@ -41,8 +43,9 @@ def conversations(*numbers: object) -> list[list[dict[str, str]]]:
     return [[{"role": "user", "content": str(number)}] for number in numbers]
 
 
-def batcher(model: Model, *, batch_pairs: int = 8, wait_s: float = 0.01, queue_pairs: int = 100) -> Batcher:
-    return Batcher(model, batch_pairs=batch_pairs, wait_s=wait_s, queue_pairs=queue_pairs)
+def batcher(model: Model, *, batch_pairs: int = 8, wait_s: float = 0.01, queue_pairs: int = 100) -> MicroBatcher:
+    limits = {"batch_pairs": batch_pairs, "wait_s": wait_s, "queue_pairs": queue_pairs}
+    return judge_batcher(model, **limits, registry=CollectorRegistry())
 
 
 def test_requests_that_wait_together_are_one_pass() -> None:

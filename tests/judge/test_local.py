@@ -90,7 +90,7 @@ def test_a_port_in_use_is_bad_usage(lm_folder: Path) -> None:
 
 def test_kserve_does_not_read_our_command_line() -> None:
     """KServe parses sys.argv when it is imported: it would take --config for --configure_logging and exit."""
-    script = "import sys; from taoemb.judge.server import import_kserve; import_kserve(); print(sys.argv[1:])"
+    script = "import sys; from taoemb.hosting.entry import import_kserve; import_kserve(); print(sys.argv[1:])"
     command = [sys.executable, "-c", script, "--config", "settings.yaml", "--port", "no"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "['--config', 'settings.yaml', '--port', 'no']")

@@ -7,12 +7,13 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from taoemb.config import JudgeServerConfig
 from taoemb.judge.answers import grade_probs
 from taoemb.judge.backends import Backend, CrossEncoderBackend, load_backend
-from taoemb.judge.batcher import Batcher
+from taoemb.judge.batcher import judge_batcher
 from taoemb.judge.openai_routes import JudgeRoutes
 from taoemb.judge.prompt import build_messages, load_rubric
 from tests.judge.conftest import tiny_tokenizer
@@ -23,7 +24,7 @@ PAIRS = [("sofa", {"title": "Oak sofa"}), ("lamp", {"title": "Red lamp", "descri
 
 def ask(backend: Backend, body: dict, route: str = "/chat/completions", queue_pairs: int = 100) -> httpx.Response:
     async def run() -> httpx.Response:
-        batcher = Batcher(backend, batch_pairs=8, wait_s=0, queue_pairs=queue_pairs)
+        batcher = judge_batcher(backend, batch_pairs=8, wait_s=0, queue_pairs=queue_pairs, registry=CollectorRegistry())
         app = Starlette(routes=JudgeRoutes("judge", backend, batcher, 1_000_000).routes())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://judge/openai/v1") as http:
             return await http.post(route, json={"model": "judge", "logprobs": True, "top_logprobs": 4} | body)

@@ -1,0 +1,1 @@
+"""What the servers of models (judge, query encoder) share: KServe in a plain process, batching, small HTTP parts."""
