@@ -54,6 +54,8 @@ class Measurement:
     sample_ratio: SampleRatio
     mismatches: int = 0
     """Pages whose encoder and collection belong to different releases; never anything but 0."""
+    waiting: int = 0
+    """Sampled pages that the judge did not come to yet."""
 
     def find(self, metric: str, slice: str = "all") -> Estimate | None:
         """The estimate of a metric on a slice."""

@@ -97,6 +97,9 @@ class Plan(_Part):
         None,
         description="Dataset folder with human judgments of queries; corrects the judge's bias where they overlap.",
     )
+    event_window_s: float = Field(
+        1800, gt=0, description="Clicks, carts and purchases count so long after their page; younger pages wait."
+    )
     look_every_s: float = Field(60, gt=0, description="Time between two looks.")
     step_timeout_s: float = Field(7 * 86400, gt=0, description="A step that lasts longer ends the rollout.")
     ready_timeout_s: float = Field(1800, gt=0, description="How long the candidate may take to become ready.")
