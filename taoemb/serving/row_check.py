@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, String, Table
 
-_INT = {Integer: 2**31, BigInteger: 2**63}
+_INT: dict[type, int] = {Integer: 2**31, BigInteger: 2**63}
 
 
 def problem(table: Table, row: Mapping[str, Any]) -> str | None:

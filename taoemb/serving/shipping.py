@@ -1,7 +1,6 @@
 """Carries spooled rows into the database, and puts aside the ones it refuses for their content."""
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,10 +62,9 @@ class Shipper:
         """Keep a row that can't be written beside its reason, as far as there is room."""
         self._metrics.rejected.labels(table).inc()
         line = json.dumps({"at": time.time(), "table": table, "reason": reason, "row": row}, default=repr) + "\n"
-        file = self._rejected / f"{os.getpid()}.jsonl"
         try:
-            self._rejected.mkdir(exist_ok=True)
-            with file.open("a", encoding="utf-8") as out:
+            self._rejected.parent.mkdir(exist_ok=True)
+            with self._rejected.open("a", encoding="utf-8") as out:
                 if out.tell() < _REJECTED_BYTES:
                     out.write(line)
         except OSError:
@@ -115,9 +113,11 @@ class Shipper:
             self._migrated = True
         with self._engine.connect().execution_options(**WRITES) as connection, connection.begin():
             for name, insert in (("pages", insert_pages), ("events", insert_events)):
-                columns = [column for column in TABLES[name].c.keys() if column != "number"]
-                rows = [
-                    {column: entry.row.get(column) for column in columns} for entry in entries if entry.table == name
-                ]
+                rows = [_columns(entry) for entry in entries if entry.table == name]
                 for start in range(0, len(rows), _STATEMENT_ROWS):
                     insert(connection, rows[start : start + _STATEMENT_ROWS])
+
+
+def _columns(entry: Entry) -> dict[str, Any]:
+    """The row with every column of its table; what may be missing as None."""
+    return {column.name: entry.row.get(column.name) for column in TABLES[entry.table].c if column.name != "number"}
