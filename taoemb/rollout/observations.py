@@ -1,0 +1,169 @@
+"""The units of a rollout as columns, read from the events database as they come.
+
+Rows are never changed and only ever added at the end, so reading on from the last one gives what reading everything
+anew would give: a process that starts over measures the same.
+"""
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from taoemb.rollout.page_metrics import GRADED, OUTCOMES, graded_values
+from taoemb.rollout.plan import Plan
+from taoemb.rollout.sampler import is_sampled
+from taoemb.serving.rows import Page
+from taoemb.serving.store import EventStore
+
+HUMAN = "human:"
+"""Start of the source of grades that people gave."""
+_UNSETTLED, _SETTLED, _UNANSWERED = 0, 1, 2
+_READ_AT_ONCE = 500
+
+Overlap = Callable[[Page], float]
+"""bm25_overlap of a page with its items."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What is kept of a unit's page as text."""
+
+    number: int
+    """Its place in the database."""
+    request_id: str
+    query: str
+
+
+class Observations:
+    """A rollout's measured units in order of arrival; `read` goes on where it stopped. Arrays are (N,), N units."""
+
+    def __init__(self, rollout: str, salt: str, plan: Plan, overlap: Overlap | None = None) -> None:
+        self.rollout, self._salt, self._plan, self._overlap = rollout, salt, plan, overlap
+        self.arrivals: list[Arrival] = []
+        self.source: str | None = None
+        """The judge whose grades count: the first that graded a page of this rollout."""
+        self._row: dict[str, int] = {}
+        self._flags = {name: array("b") for name in ("candidate", "sampled", "error", "empty", "mixed", "graded")}
+        self._numbers = {name: array("d") for name in ("at", "p", "latency_ms", "places", "bm25_overlap", *GRADED)}
+        self._outcomes: dict[str, dict[int, float]] = {event: {} for event in OUTCOMES.values()}
+
+    def __len__(self) -> int:
+        return len(self.arrivals)
+
+    def flag(self, name: str) -> np.ndarray:
+        """(N,) bool: candidate, sampled, error (not answered by its own arm), empty or mixed (interleaved)."""
+        return np.array(self._flags[name], dtype=np.int8) == 1
+
+    def number(self, name: str) -> np.ndarray:
+        """(N,) float64: at, p, latency_ms, places; bm25_overlap and the graded metrics, nan where not measured."""
+        return np.array(self._numbers[name], dtype=np.float64)
+
+    def outcome(self, event: str) -> np.ndarray:
+        """(N,) bool: whether such an event happened within the plan's window after the page."""
+        happened = np.zeros(len(self), dtype=bool)
+        window, at = self._plan.event_window_s, self._numbers["at"]
+        rows = [row for row, first_at in self._outcomes[event].items() if first_at <= at[row] + window]
+        happened[rows] = True
+        return happened
+
+    def with_outcome(self, event: str) -> list[int]:
+        """Rows of the units with such an event at any time."""
+        return sorted(self._outcomes[event])
+
+    def graded_until(self) -> int:
+        """How many units, from the first, are settled: none before this one waits for the judge.
+
+        Graded metrics look at these only, so that no unit is skipped for being slow to grade.
+        """
+        waiting = self.flag("sampled") & (np.array(self._flags["graded"], dtype=np.int8) == _UNSETTLED)
+        return int(waiting.argmax()) if waiting.any() else len(self)
+
+    def waiting(self) -> list[Arrival]:
+        """Sampled pages without grades, in order of arrival."""
+        rows = np.flatnonzero(self.flag("sampled") & (np.array(self._flags["graded"], dtype=np.int8) == _UNSETTLED))
+        return [self.arrivals[row] for row in rows]
+
+    def unanswered(self) -> int:
+        """Sampled pages that the judge left without a grade for some item."""
+        return self._flags["graded"].count(_UNANSWERED)
+
+    def rows_of(self, request_ids: list[str]) -> list[int]:
+        """Rows of pages by request id; pages that are not measured are left out."""
+        return [self._row[one] for one in request_ids if one in self._row]
+
+    def read(self, store: EventStore, now: float) -> None:
+        """Take in what came since; `now` in Unix seconds. Raises TaoembError when the database is away."""
+        first = len(self)
+        for page in store.unit_pages(self.rollout, after=self.arrivals[-1].number if self.arrivals else 0):
+            self._add(page)
+        self._read_overlap(store, first)
+        self.read_grades(store)
+        self._read_outcomes(store, now)
+
+    def read_grades(self, store: EventStore) -> None:
+        """Take in new grades of the rollout's judge."""
+        until = self.graded_until()
+        after = self.arrivals[until - 1].number if until else 0
+        for grade in store.grades(self.rollout, self.source, after):
+            if grade.source.startswith(HUMAN):
+                continue
+            self.source = self.source or grade.source
+            row = self._row.get(grade.request_id)
+            if row is not None and grade.source == self.source and self._flags["graded"][row] == _UNSETTLED:
+                self._settle(row, list(grade.relevance))
+
+    def _add(self, page: Page) -> None:
+        row = len(self.arrivals)
+        candidate, p = page.assigned == "candidate", page.percent / 100
+        mixed = page.served == "interleaved"
+        own = mixed or page.served == page.assigned
+        sampled = is_sampled(self._salt, page.unit, candidate, p, self._plan.sample)
+        flags = {
+            "candidate": candidate,
+            "sampled": sampled,
+            "error": page.status == "error" or not own,
+            "empty": page.status == "empty",
+            "mixed": mixed,
+            "graded": _UNSETTLED,
+        }
+        places = float(max(1, min(self._plan.depth, page.k)))
+        numbers = {"at": page.at, "p": p, "latency_ms": page.total_ms, "places": places}
+        for name, flag in self._flags.items():
+            flag.append(flags[name])
+        for name, column in self._numbers.items():
+            column.append(numbers.get(name, np.nan))
+        self.arrivals.append(Arrival(page.number, page.request_id, page.query))
+        self._row[page.request_id] = row
+        if page.status != "ok":
+            self._settle(row, [])
+
+    def _settle(self, row: int, relevance: list[float | None]) -> None:
+        places = int(self._numbers["places"][row])
+        answered = [value for value in relevance[:places] if value is not None]
+        if len(answered) < len(relevance[:places]):
+            self._flags["graded"][row] = _UNANSWERED
+            return
+        self._flags["graded"][row] = _SETTLED
+        for name, value in zip(GRADED, graded_values(answered, places, self._plan.good_relevance), strict=True):
+            self._numbers[name][row] = value
+
+    def _read_overlap(self, store: EventStore, first: int) -> None:
+        if self._overlap is None:
+            return
+        rows = [row for row in range(first, len(self)) if self._flags["sampled"][row]]
+        for start in range(0, len(rows), _READ_AT_ONCE):
+            part = rows[start : start + _READ_AT_ONCE]
+            pages = store.pages([self.arrivals[row].request_id for row in part])
+            for row in part:
+                self._numbers["bm25_overlap"][row] = self._overlap(pages[self.arrivals[row].request_id])
+
+    def _read_outcomes(self, store: EventStore, now: float) -> None:
+        closed = now - 2 * self._plan.event_window_s  # events may come late by a window
+        open_rows = np.flatnonzero(self.number("at") >= closed)
+        row = int(open_rows[0]) if len(open_rows) else len(self)
+        after = self.arrivals[row - 1].number if row else 0
+        for outcome in store.outcomes(self.rollout, list(self._outcomes), after):
+            found = self._row.get(outcome.request_id)
+            if found is not None:
+                self._outcomes[outcome.type][found] = outcome.first_at

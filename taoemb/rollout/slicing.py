@@ -1,0 +1,61 @@
+"""Which slices a query belongs to: those of a dataset that knows the query, and those of the plan's patterns."""
+
+import re
+from collections.abc import Iterable
+
+from taoemb.errors import InputError
+from taoemb.rollout.plan import Plan
+
+ALL = "all"
+
+
+class Slicer:
+    """Slices by query text. Raises InputError for a bad pattern or folder."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._rules = [(rule.name, _compiled(rule.name, rule.pattern)) for rule in plan.slices]
+        self._listed = _listed(plan)
+        self._known: dict[str, frozenset[str]] = {}
+
+    def slices(self, query: str) -> frozenset[str]:
+        """Names of the slices of a query, without "all"."""
+        found = self._known.get(query)
+        if found is None:
+            matching = (name for name, pattern in self._rules if pattern.search(query))
+            found = self._known[query] = self._listed.get(same_query(query), frozenset()).union(matching)
+        return found
+
+
+def same_query(text: str) -> str:
+    """What two texts have in common when they are the same query: case and spaces don't count."""
+    return " ".join(text.casefold().split())
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Slices as reports list them: plain names first, categories last."""
+    return sorted(names, key=lambda name: (name.startswith("category:"), name))
+
+
+def _compiled(name: str, pattern: str) -> re.Pattern[str]:
+    if name == ALL:
+        raise InputError("plan: slices: the slice `all` is every query; choose another name")
+    try:
+        return re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise InputError(f"plan: slices: {name}: {pattern!r} is no regular expression: {error}") from None
+
+
+def _listed(plan: Plan) -> dict[str, frozenset[str]]:
+    if plan.slice_queries is None:
+        return {}
+    from taoemb.data.dataset import open_dataset
+
+    queries = open_dataset(plan.slice_queries, need=("queries",)).queries
+    if queries is None:
+        raise InputError(f"plan: slice_queries: {plan.slice_queries} holds no queries.parquet")
+    listed: dict[str, frozenset[str]] = {}
+    for text, slices in zip(queries.texts, queries.slices, strict=True):
+        key = same_query(text)
+        wanted = {name for name in slices if name and name != ALL and not name.startswith("template:")}
+        listed[key] = listed.get(key, frozenset()).union(wanted)
+    return listed
