@@ -1,0 +1,52 @@
+"""Which interval gets which part of the plan's error probabilities.
+
+Promotion needs every judged check at once: the goal and all guardrails (an intersection-union test). Whichever of
+them is violated in truth would have to err by itself, so each check has the whole `alpha` and the promotion as a
+whole errs with `alpha` at most (Berger 1982; for guardrails Schultzberg, Ankargren and Fraanberg 2024, "Risk-aware
+product decisions in A/B tests with multiple metrics"). A rollback needs only one check to cry: their errors add up,
+so `harm_alpha` is divided by the number of checks (Bonferroni).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import get_args
+
+from taoemb.rollout.plan import LOWER_IS_BETTER, MetricName, Plan
+from taoemb.rollout.statistics.sequence import Sides
+
+ALL = "all"
+
+
+def checks(plan: Plan, slices: Iterable[str]) -> list[tuple[str, str, float]]:
+    """Every guardrail as (metric, slice, margin); `*` stands for all queries together and each slice.
+
+    A pair that is named twice keeps its smallest margin.
+    """
+    found: dict[tuple[str, str], float] = {}
+    for guardrail in plan.guardrails:
+        named = [ALL, *(one for one in slices if one != ALL)] if guardrail.slice == "*" else [guardrail.slice]
+        for one in named:
+            key = (guardrail.metric, one)
+            found[key] = min(guardrail.margin, found.get(key, guardrail.margin))
+    return [(metric, one, margin) for (metric, one), margin in found.items()]
+
+
+def levels(plan: Plan, slices: Iterable[str]) -> Mapping[tuple[str, str], Sides]:
+    """The error probability of each end of each interval, for all metrics on `all` and on each slice.
+
+    `slices` are all slices that the plan can have, whether they have units yet or not: the number of checks must
+    not depend on what is seen. The end towards worse decides promotion, the end towards better decides rollback.
+    Intervals that decide nothing get `alpha` in all.
+    """
+    names = [ALL, *(one for one in dict.fromkeys(slices) if one != ALL)]
+    judged = {(metric, one) for metric, one, _ in checks(plan, names)} | {(plan.metric, ALL)}
+    harm = plan.harm_alpha / len(judged)
+    found = {}
+    for metric in get_args(MetricName):
+        for one in {*names, *(name for named, name in judged if named == metric)}:
+            if (metric, one) not in judged:
+                found[metric, one] = Sides(plan.alpha / 2, plan.alpha / 2)
+            elif metric in LOWER_IS_BETTER:
+                found[metric, one] = Sides(low=harm, high=plan.alpha)
+            else:
+                found[metric, one] = Sides(low=plan.alpha, high=harm)
+    return found
