@@ -14,6 +14,7 @@ _LOCK = 0x74616F6572  # of PostgreSQL's advisory locks: whoever gives out number
 def insert_pages(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write pages, and enrol the units that are new to their rollout, within the caller's transaction.
 
+    A forced page enrols nobody, nor does one from before the candidate got a share: chance chose neither's arm.
     `rows` are mappings of the columns of `tables.pages` without `number`. The connection must have been opened with
     `database.WRITES`.
     """
@@ -24,7 +25,7 @@ def insert_pages(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
     enrolled = [
         {name: row[name] for name in ("rollout", "unit", "request_id", "number")}
         for row in numbered
-        if row["rollout"] and not row["forced"]
+        if row["rollout"] and not row["forced"] and row["percent"] > 0
     ]
     if enrolled:
         connection.execute(insert_once(connection, units), enrolled)
