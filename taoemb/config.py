@@ -74,6 +74,7 @@ __all__ = [
     "prepare_deepspeed_environment",
     "prepare_pipeline_environment",
     "rank_environment",
+    "share_metrics",
 ]
 
 
@@ -184,6 +185,11 @@ def let_threads_sleep() -> None:
     away from the process that others wait for.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def share_metrics(folder: Path) -> None:
+    """Let the processes that this one starts keep their Prometheus metrics in `folder`, to be shown as one."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:

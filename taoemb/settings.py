@@ -359,7 +359,7 @@ class GatewayConfig(_Section):
     max_query_characters: int = Field(512, ge=1)
     encoder_timeout_s: float = Field(1.0, gt=0, description="One call of an arm's encoder.")
     search_timeout_s: float = Field(5.0, gt=0, description="One search of the vector store.")
-    patience_s: float = Field(10.0, ge=0, description="How long a search tries all arms before it is answered 503.")
+    patience_s: float = Field(10.0, gt=0, description="How long a search tries all arms before it is answered 503.")
     search_threads: int = Field(8, ge=1, description="Searches of the vector store at once, a process.")
     concurrency: int = Field(256, ge=1, description="Searches under way, a process; beyond, they are answered 503.")
     max_body_mb: float = Field(1.0, gt=0, description="Larger requests are answered 413.")

@@ -12,7 +12,8 @@ from pathlib import Path
 from pymilvus import MilvusClient, MilvusException
 
 from taoemb.config import MilvusConfig
-from taoemb.errors import InputError, TaoembError
+from taoemb.errors import TaoembError
+from taoemb.retrieval.address import check_address, is_lite, read_token
 
 CONNECT_S = 10.0
 _open_files: Counter[str] = Counter()
@@ -22,12 +23,11 @@ class Connection:
     """A client of its own. Raises InputError for a bad address or token file, TaoembError when nothing answers."""
 
     def __init__(self, config: MilvusConfig) -> None:
-        self.uri, self.lite = config.uri, config.uri.endswith(".db")
+        self.uri, self.lite = config.uri, is_lite(config)
         # All three log a traceback with every error that they raise as well.
         for name in ("pymilvus", "milvus_lite", "grpc._server") if self.lite else ("pymilvus",):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        if not self.lite and "://" not in config.uri:
-            raise InputError(f"milvus.uri {config.uri!r}: give a file that ends with .db, or http(s)://host:19530")
+        check_address(config)
         token = read_token(config.token_file)
         if self.lite:
             Path(config.uri).absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -50,13 +50,3 @@ class Connection:
         _open_files[path] -= 1
         if not _open_files[path]:
             server_manager_instance.release_server(path)
-
-
-def read_token(file: Path | None) -> str:
-    """The token in a mounted Secret; empty without a file."""
-    if file is None:
-        return ""
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise InputError(f"milvus.token_file {file}: {error.strerror or error}") from None

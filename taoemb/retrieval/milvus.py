@@ -225,13 +225,21 @@ class MilvusStore:
         return entry
 
     def search(
-        self, vectors_QD: np.ndarray, release_digest: str, k: int, filter: str = "", collection: str | None = None
+        self,
+        vectors_QD: np.ndarray,
+        release_digest: str,
+        k: int,
+        filter: str = "",
+        collection: str | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> list[list[Hit]]:
         """The `k` nearest items of each query vector, best first, in the collection that the release is bound to.
 
         `release_digest` names the release whose query encoder made the vectors. `filter` is a Milvus expression over
-        title, brand, category, price and signal_*. Raises InputError when the release is not bound at all, or not to
-        `collection` (a name or the alias) when one is given, and for a filter that Milvus does not understand.
+        title, brand, category, price and signal_*; `timeout_s` bounds the search alone, not the first look at the
+        registry. Raises InputError when the release is not bound at all, or not to `collection` (a name or the alias)
+        when one is given, and for a filter that Milvus does not understand.
         """
         if not 1 <= k <= MAX_K:
             raise InputError(f"k={k}: Milvus answers 1 to {MAX_K:,} items")
@@ -246,6 +254,7 @@ class MilvusStore:
                 filter=filter,
                 output_fields=list(SHOWN),
                 search_params=self._search_params(k),
+                timeout=timeout_s,
             )
         except MilvusException as error:
             if filter:

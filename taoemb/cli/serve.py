@@ -1,0 +1,32 @@
+"""`taoemb serve …`: what answers shoppers."""
+
+from typing import Annotated
+
+import typer
+
+from taoemb.cli.common import ConfigOption, SetOption, settings
+from taoemb.cli.publish import MilvusOption, with_uri
+
+app = typer.Typer(no_args_is_help=True, help="Serve what answers shoppers: the search gateway.")
+
+
+@app.command()
+def gateway(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="HTTP port.")] = 8080,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 in a container.")] = "127.0.0.1",
+    milvus: MilvusOption = None,
+    traffic: Annotated[
+        str | None,
+        typer.Option("--traffic", metavar="FILE|kserve://NAMESPACE/NAME", help="Where the arms and the split stand."),
+    ] = None,
+    exit_with_parent: Annotated[bool, typer.Option("--exit-with-parent", hidden=True)] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Serve searches and take shoppers' events until interrupted; SIGHUP restarts it without losing a search."""
+    overrides = [*(set_ or []), *([f"gateway.traffic={traffic}"] if traffic is not None else [])]
+    tree = with_uri(settings(config, overrides), milvus)
+    from taoemb.serving.gateway_process import GatewayApp, serve
+
+    app = GatewayApp(tree.gateway, tree.milvus, tree.events)
+    serve(app, port=port, host=host, exit_with_parent=exit_with_parent)

@@ -1,0 +1,151 @@
+"""Asking an arm's query encoder for a vector: any replica of it, and only a reply of the arm's own release.
+
+The reply's digest is compared here with the arm's, before anybody can search with the vector.
+"""
+
+import asyncio
+import base64
+import binascii
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import httpx
+import numpy as np
+
+from taoemb.serving.traffic import Arm
+
+RELEASE_HEADER = "x-taoemb-release"
+MODEL = "encoder"
+KEEP_ALIVE_S = 3.0  # shorter than the five seconds after which uvicorn closes an idle connection
+COOL_S = 0.25  # after a first failure; it doubles with each further one
+MOST_COOL_S = 4.0
+_log = logging.getLogger(__name__)
+Reason = Literal["unreachable", "timeout", "status", "digest", "malformed", "cooling", "unbound", "filter", "search"]
+
+
+class ArmFailure(Exception):
+    """An arm could not answer; `reason` is the label it is counted under."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass
+class _Health:
+    failures: int = 0
+    rests_until: float = 0.0
+
+
+class EncoderClient:
+    """Calls encoders over kept connections. A replica that failed rests for a moment, twice as long each time."""
+
+    def __init__(
+        self,
+        timeout_s: float,
+        connections: int,
+        *,
+        on_wrong_release: Callable[[], None] = lambda: None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`on_wrong_release` is called for each reply of another release than its arm's."""
+        limits = httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE_S
+        )
+        self._http = httpx.AsyncClient(timeout=timeout_s, limits=limits, trust_env=False, transport=transport)
+        self._timeout_s, self._clock, self._on_wrong_release = timeout_s, clock, on_wrong_release
+        self._health: dict[str, _Health] = {}
+        self._turns = itertools.count()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def embed(self, arm: Arm, query: str, *, insist: bool = False) -> np.ndarray:
+        """The query's vector (1, D) float32 from the first replica that answers as `arm.release`.
+
+        Replicas take turns. Those that rest are asked only with `insist`, last, for an arm that nobody can stand in
+        for. Raises ArmFailure with the last replica's reason.
+        """
+        body = json.dumps({"model": MODEL, "input": query, "encoding_format": "base64"}).encode()
+        failure = ArmFailure("cooling", f"every encoder of release {arm.release[:16]} failed a moment ago")
+        for url in self._order(arm, insist):
+            try:
+                vector = await self._ask(url, arm.release, body)
+            except ArmFailure as error:
+                failure = error
+                self._note_failure(url, error)
+            else:
+                self._health.pop(url, None)
+                return vector
+        raise failure
+
+    def _order(self, arm: Arm, insist: bool) -> list[str]:
+        turn = next(self._turns) % len(arm.urls) if arm.urls else 0
+        urls = [*arm.urls[turn:], *arm.urls[:turn]]
+        now = self._clock()
+        resting = {url: health.rests_until for url in urls if (health := self._health.get(url)) is not None}
+        fresh = [url for url in urls if resting.get(url, now) <= now]
+        return fresh + sorted(set(urls) - set(fresh), key=resting.__getitem__) if insist else fresh
+
+    def _note_failure(self, url: str, failure: ArmFailure) -> None:
+        if failure.reason == "digest":
+            self._on_wrong_release()
+        if len(self._health) > 1024:  # encoders of long ago
+            self._health.clear()
+        health, now = self._health.setdefault(url, _Health()), self._clock()
+        if health.rests_until <= now:  # searches that failed together are one failure
+            _log.warning("%s", failure)
+            health.rests_until = now + min(COOL_S * 2**health.failures, MOST_COOL_S)
+            health.failures = min(health.failures + 1, 16)
+
+    async def _ask(self, url: str, release: str, body: bytes) -> np.ndarray:
+        reply = await self._post(f"{url}/openai/v1/embeddings", body)
+        if reply.status_code != 200:
+            raise ArmFailure("status", f"{url} answered {reply.status_code}")
+        found = reply.headers.get(RELEASE_HEADER)
+        if found != release:
+            raise ArmFailure("digest", f"{url} answered as release {(found or 'none')[:16]}, not {release[:16]}")
+        try:
+            answer = json.loads(reply.content)
+        except ValueError:
+            raise ArmFailure("malformed", f"{url}: the reply is not JSON") from None
+        return _read_vector(answer, release, url)
+
+    async def _post(self, url: str, body: bytes) -> httpx.Response:
+        """One request; once more when a kept connection turns out closed."""
+        headers = {"content-type": "application/json"}
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                try:
+                    return await self._http.post(url, content=body, headers=headers)
+                except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                    return await self._http.post(url, content=body, headers=headers)
+        except (httpx.TimeoutException, TimeoutError):
+            raise ArmFailure("timeout", f"{url} did not answer within {self._timeout_s:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ArmFailure("unreachable", f"{url}: {type(error).__name__}: {error}") from None
+
+
+def _read_vector(answer: object, release: str, url: str) -> np.ndarray:
+    """The vector (1, D) of an OpenAI embeddings reply in base64 (little-endian float32). Raises ArmFailure."""
+    match answer:
+        case {"data": [{"embedding": str(text)}], **rest}:
+            pass
+        case _:
+            raise ArmFailure("malformed", f"{url}: not a reply with one base64 embedding")
+    if isinstance(rest, Mapping) and rest.get("release", release) != release:
+        raise ArmFailure("digest", f"{url}: its header says {release[:16]}, its body {str(rest['release'])[:16]}")
+    try:
+        vector = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4")
+    except (binascii.Error, ValueError):
+        raise ArmFailure("malformed", f"{url}: the embedding is not base64 of float32") from None
+    if not vector.size or not np.isfinite(vector).all() or not vector.any():
+        raise ArmFailure("malformed", f"{url}: the embedding is empty, zero or not finite")
+    return vector.astype(np.float32)[None]
