@@ -37,6 +37,7 @@ def upgrade(engine: Engine) -> str:
             _use_write_ahead_log(engine)
         with engine.connect().execution_options(**WRITES) as connection, connection.begin():
             if engine.dialect.name == "postgresql":
+                connection.execute(text("SET LOCAL statement_timeout = 0"))  # a large table takes its time
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             return _to_head(connection)
     except CommandError as error:

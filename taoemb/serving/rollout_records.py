@@ -36,8 +36,8 @@ class RolloutRecords:
         """Keep a new rollout (JSON objects; `at` in Unix seconds). Raises InputError when the name is taken."""
         made = StoredRollout(name, dict(plan), dict(state), 1, at)
         with writing(self._engine) as connection:
-            done = connection.execute(insert_once(connection, rollouts), made._asdict())
-            if done.rowcount != 1:
+            statement = insert_once(connection, rollouts).values(**made._asdict()).returning(rollouts.c.name)
+            if connection.execute(statement).one_or_none() is None:
                 raise InputError(f"rollout {name!r} is there already; give the new one another name")
         return made
 
