@@ -184,9 +184,9 @@ class Shoppers:
         if page is None:
             log.failed += 1
             return None
-        log.served[page["arm"]["assigned"], page["arm"]["served"]] += 1
-        if page["arm"]["served"] != "interleaved":
-            self._check_bound(page["release"], page["collection"])
+        log.served[page["assigned"], page["served"]] += 1
+        for source in page["sources"]:
+            self._check_bound(source["release"], source["collection"])
         return page
 
     def _check_bound(self, release: str, collection: str) -> None:

@@ -1,0 +1,219 @@
+"""The report of a rollout for people: one HTML file that needs nothing else, in which all text is escaped.
+
+Beside it stands report.json with the same content for programs.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from taoemb.evaluation.files import new_files
+from taoemb.evaluation.plots import number
+from taoemb.rollout import measured, report_words, state, verdict
+from taoemb.rollout.examples import draw
+from taoemb.rollout.measured import Estimate
+from taoemb.rollout.page_metrics import DESCRIPTIONS
+from taoemb.rollout.plan import LOWER_IS_BETTER, Guardrail, Plan
+from taoemb.rollout.report_data import ReportData
+from taoemb.rollout.report_plots import Point, direction, forest_plot, sequence_plot, split_plot
+from taoemb.rollout.state import Change, RolloutState
+
+REPORT_FILE, JSON_FILE = "report.html", "report.json"
+_EXAMPLES = 3  # of each kind
+_LOOKS = 50
+_SLICES = 30  # in the plot
+_REASON_KINDS = {"promote": "pass", "next step": "pass", "continue": "run", "rollback": "fail", "inconclusive": "warn"}
+_COLOURS = {"up": "#14733f", "down": "#b3261e", "even": "#59636e"}
+_PAGE = Environment(
+    loader=PackageLoader("taoemb.rollout"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+).get_template("report.html.j2")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Where the rollout stands, in a word and a sentence."""
+
+    kind: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One guardrail on one slice, and how it stands."""
+
+    metric: str
+    slice: str
+    margin: float
+    estimate: Estimate | None
+    kind: str
+    text: str
+
+
+def write_report(data: ReportData, out: Path) -> Path:
+    """Write report.html and report.json into the folder `out`; returns the HTML's path. Raises InputError."""
+    with new_files(out) as folder:
+        (folder / REPORT_FILE).write_text(render(data), encoding="utf-8")
+        text = json.dumps(to_json(data), indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / JSON_FILE).write_text(text + "\n", encoding="utf-8")
+    return out / REPORT_FILE
+
+
+def to_json(data: ReportData) -> dict[str, Any]:
+    """The report for programs."""
+    return {
+        "name": data.state.name,
+        "now": data.now,
+        "plan": data.plan.model_dump(mode="json"),
+        "state": state.to_json(data.state),
+        "arms": [dataclasses.asdict(arm) for arm in data.arms],
+        "looks": [
+            {
+                "at": look.at,
+                "verdict": verdict.to_json(look.verdict),
+                "measurement": measured.to_json(look.measurement),
+            }
+            for look in data.looks
+        ],
+        "examples": [dataclasses.asdict(example) for example in data.examples],
+    }
+
+
+def render(data: ReportData, refresh_s: int = 0) -> str:
+    """The page; with `refresh_s` a browser asks for it again after so many seconds."""
+    plan, last = data.plan, data.last
+    estimates = last.measurement.estimates if last else ()
+    changes = _shares(data.state.changes, plan)
+    goal = _goal(plan)
+    points = _points(data)
+    current = estimates and last and last.measurement.find(plan.metric)
+    examples = draw(data.examples, len(data.examples))
+    return _PAGE.render(
+        data=data,
+        name=data.state.name,
+        plan=plan,
+        state=data.state,
+        last=last,
+        ratio=last.measurement.sample_ratio if last else None,
+        refresh_s=refresh_s,
+        headline=headline(data.state, plan),
+        reasons=last.verdict.reasons if last else (),
+        reason_kinds=_REASON_KINDS,
+        sequence=sequence_plot(points, goal, data.started, max(data.now, data.started + 1)) if points else None,
+        sequence_text=f"{number(current.effect, signed=True)} {report_words.bounds(current)}"
+        if current and current.effect is not None
+        else "unknown",
+        goal_up=plan.metric not in LOWER_IS_BETTER,
+        split=split_plot([(c.at, share) for c, share in changes], data.started, max(data.now, data.started + 1)),
+        percent=changes[-1][1] if changes else 0.0,
+        totals=_by_importance([one for one in estimates if one.slice == "all"], plan),
+        guards=guards(plan, estimates),
+        slices=[one for one in estimates if one.slice != "all"],
+        forest=forest_plot(_largest([one for one in estimates if one.metric == plan.metric])),
+        tally={kind: len(members) for kind, members in examples.items()},
+        drawn={kind: members[:_EXAMPLES] for kind, members in examples.items()},
+        changes=changes,
+        looks=list(reversed(data.looks[-_LOOKS:])),
+        plan_text=yaml.safe_dump(plan.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        colours=_COLOURS,
+        grade_names=report_words.GRADES,
+        words=report_words.WORDS,
+        meanings=DESCRIPTIONS,
+        shown=report_words.shown,
+        bounds=report_words.bounds,
+        level=report_words.level,
+        p_value=report_words.p_value,
+        count=report_words.count,
+        utc=report_words.utc,
+        number=number,
+        direction=direction,
+    )
+
+
+def headline(now: RolloutState, plan: Plan) -> Headline:
+    """Where a rollout stands."""
+    step = f"step {now.step + 1} of {len(plan.steps)}, {plan.steps[now.step].percent:g} % of the shoppers"
+    kind, title = {
+        "Pending": ("run", "Waiting to begin"),
+        "Deploying": ("run", "Starting the candidate"),
+        "Stepping": ("run", f"Running: {step}"),
+        "Promoting": ("pass", "Promoting the candidate"),
+        "Promoted": ("pass", "Promoted"),
+        "RollingBack": ("fail", "Rolling back"),
+        "RolledBack": ("fail", "Rolled back"),
+        "Inconclusive": ("warn", "Inconclusive, traffic left as it was" if now.held else "Inconclusive, rolled back"),
+        "Failed": ("fail", "Failed"),
+    }[now.phase]
+    return Headline(kind, title, now.message or now.reason)
+
+
+def guards(plan: Plan, estimates: Sequence[Estimate]) -> list[Guard]:
+    """The plan's guardrails, a row a slice where one holds for all slices."""
+    found = []
+    for rule in plan.guardrails:
+        ours = [one for one in estimates if one.metric == rule.metric and rule.slice in ("*", one.slice)]
+        found += [_guard(rule, one, plan) for one in ours]
+        if not ours and estimates:
+            found.append(Guard(rule.metric, rule.slice, rule.margin, None, "", "not measured"))
+    return found
+
+
+def _guard(rule: Guardrail, one: Estimate, plan: Plan) -> Guard:
+    sign = 1 if one.higher_is_better else -1
+    worst, best = sorted((sign * one.low, sign * one.high))
+    if best < -rule.margin:
+        kind, text = "fail", "broken"
+    elif one.slice != "all" and one.n_control + one.n_candidate < plan.min_slice_units:
+        kind, text = "", "too few units to judge"
+    elif worst >= -rule.margin:
+        kind, text = "pass", "holds"
+    else:
+        kind, text = "", "not known yet"
+    return Guard(rule.metric, one.slice, rule.margin, one, kind, text)
+
+
+def _goal(plan: Plan) -> float:
+    """The level that the primary metric's whole interval must pass."""
+    asked = plan.margin if plan.goal == "superiority" else -plan.margin
+    return -asked if plan.metric in LOWER_IS_BETTER else asked
+
+
+def _points(data: ReportData) -> list[Point]:
+    found = [(look.at, look.measurement.find(data.plan.metric)) for look in data.looks]
+    return [Point(at, one.effect, one.low, one.high) for at, one in found if one and one.effect is not None]
+
+
+def _shares(changes: Sequence[Change], plan: Plan) -> list[tuple[Change, float]]:
+    """Each change with the candidate's share from then on; a promoted candidate answers everybody."""
+    share, found = 0.0, []
+    for change in changes:
+        if change.phase == "Stepping":
+            share = plan.steps[change.step].percent
+        elif change.phase == "Promoted":
+            share = 100.0
+        elif change.phase != "Promoting" and not (change.phase == "Inconclusive" and share):
+            share = 0.0
+        found.append((change, share))
+    return found
+
+
+def _by_importance(estimates: Sequence[Estimate], plan: Plan) -> list[Estimate]:
+    """The deciding metric first, then in the order of the words."""
+    order = list(report_words.WORDS)
+    return sorted(estimates, key=lambda one: (one.metric != plan.metric, order.index(one.metric)))
+
+
+def _largest(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """The whole first, then the slices with the most units."""
+    ordered = sorted(estimates, key=lambda one: (one.slice != "all", -one.n_control - one.n_candidate, one.slice))
+    return ordered[: _SLICES + 1]
