@@ -8,6 +8,7 @@ import hashlib
 import sqlite3
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from taoemb.judge.answers import Probs
 
 _LOOKUP = 500  # keys in one SELECT (SQLite's oldest limit on parameters is 999)
 _BUSY_S = 60.0
+_RETRY_S = 0.02
 _PACK = struct.Struct("<4f")
 _SCHEMA = "CREATE TABLE IF NOT EXISTS judgments (key BLOB PRIMARY KEY, probs BLOB NOT NULL) WITHOUT ROWID"
 
@@ -44,12 +46,24 @@ class JudgmentCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._let_readers_and_a_writer_work_at_once()
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute(_SCHEMA)
             self._db.execute("SELECT key, probs FROM judgments LIMIT 1").fetchone()
         except (sqlite3.Error, OSError) as error:
             raise InputError(f"judge.cache {path}: {error}; delete the file or name another one") from None
+
+    def _let_readers_and_a_writer_work_at_once(self) -> None:
+        """Turn SQLite's write-ahead log on, which fails at once while another process does the same."""
+        deadline = time.monotonic() + _BUSY_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(_RETRY_S)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Probs]:
         """The judgments that are known among `keys`."""

@@ -44,6 +44,16 @@ def test_several_processes_write_one_file_at_once(tmp_path: Path) -> None:
         assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
+def test_a_new_file_that_another_process_is_opening_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "c", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    ready = threading.Timer(0.2, lambda: other.execute("COMMIT"))
+    ready.start()
+    cache = JudgmentCache(tmp_path / "c")
+    ready.join()
+    assert cache.get([b"a" * 32]) == {}
+
+
 def test_several_threads_share_one_cache(tmp_path: Path) -> None:
     cache = JudgmentCache(tmp_path / "c")
     key_of = key_maker("judge", "prompt")
