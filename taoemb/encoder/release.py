@@ -92,7 +92,7 @@ class Release:
         runtime = (config or EncoderConfig.model_validate({})).model_dump(include=_RUNTIME) | (
             {"precision": precision} if precision else {}
         )
-        return load(_source(folder, self.manifest), EncoderConfig.model_validate(runtime)).to(device)
+        return load(ModelSource.of_release(folder, self.manifest), EncoderConfig.model_validate(runtime)).to(device)
 
 
 def load_release(path: Path) -> Release:
@@ -162,19 +162,6 @@ def bind_collection(release: Release, collection: str) -> Release:
     manifest = dataclasses.replace(release.manifest, collection=collection)
     write_manifest(release.path, manifest)
     return Release(release.path, manifest)
-
-
-def _source(folder: Path, manifest: Manifest) -> ModelSource:
-    return ModelSource(
-        folder=folder,
-        base_model=manifest.base_model,
-        pooling=manifest.pooling,
-        dimension=manifest.dimension,
-        query_template=manifest.query_template,
-        item_template=manifest.item_template,
-        max_query_tokens=manifest.max_query_tokens,
-        max_item_tokens=manifest.max_item_tokens,
-    )
 
 
 def _agree(dimension: int, item_dimension: int, pooling: str, item_pooling: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from taoemb.encoder.manifest import MANIFEST, Pooling, read_manifest, verify
+from taoemb.encoder.manifest import MANIFEST, Manifest, Pooling, read_manifest, verify
 from taoemb.encoder.text import escape_item_literal
 from taoemb.errors import InputError
 
@@ -39,6 +39,20 @@ class ModelSource:
     max_item_tokens: int | None = None
     token_limit: int | None = None
     """The longest text that the model's authors meant it for."""
+
+    @classmethod
+    def of_release(cls, folder: Path, manifest: Manifest) -> "ModelSource":
+        """One of a release's encoders, as its manifest describes it."""
+        return cls(
+            folder=folder,
+            base_model=manifest.base_model,
+            pooling=manifest.pooling,
+            dimension=manifest.dimension,
+            query_template=manifest.query_template,
+            item_template=manifest.item_template,
+            max_query_tokens=manifest.max_query_tokens,
+            max_item_tokens=manifest.max_item_tokens,
+        )
 
 
 def find_model(name: str, pooling: Pooling | None = None) -> ModelSource:
@@ -68,16 +82,7 @@ def _read_folder(folder: Path, name: str, pooling: Pooling | None) -> ModelSourc
     if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
         verify(folder, manifest)
-        return ModelSource(
-            folder=folder,
-            base_model=manifest.base_model,
-            pooling=manifest.pooling,
-            dimension=manifest.dimension,
-            query_template=manifest.query_template,
-            item_template=manifest.item_template,
-            max_query_tokens=manifest.max_query_tokens,
-            max_item_tokens=manifest.max_item_tokens,
-        )
+        return ModelSource.of_release(folder, manifest)
     if (folder / "modules.json").exists():
         return _sentence_transformer(folder, name, pooling)
     if (folder / "config.json").exists():
