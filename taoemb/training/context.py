@@ -7,9 +7,10 @@ import numpy as np
 
 from taoemb.config import Config
 from taoemb.data.dataset import Dataset
-from taoemb.encoder.model import Encoder
+from taoemb.encoder.model import Encoder, load_encoder
 from taoemb.encoder.release import Release
 from taoemb.encoder.text import ItemTemplate
+from taoemb.errors import InputError
 from taoemb.training.checkpoint import RunFolder
 from taoemb.training.distributed import Ranks, check_divisible
 from taoemb.training.sampling import FalseNegatives, Positives, QueryOrder
@@ -55,6 +56,18 @@ class Context:
     def item_texts(self, rows: np.ndarray, encoder: Encoder) -> list[str]:
         """Item rows rendered by the encoder's item template."""
         return self.data.items.texts(rows, ItemTemplate(encoder.spec.item_template))
+
+
+def starting_encoder(context: Context) -> Encoder:
+    """The parent release's shared encoder, or the one that the settings name."""
+    if context.parent is None:
+        return load_encoder(context.config.encoder)
+    if not context.parent.shared:
+        raise InputError(
+            f"{context.parent.path}: has separate encoders for queries and items; "
+            "this objective trains one shared encoder: start from a release that has one"
+        )
+    return context.parent.query_encoder(config=context.config.encoder)
 
 
 class Batches:

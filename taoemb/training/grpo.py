@@ -32,9 +32,8 @@ from taoemb.training.heldout import HeldOut, Probe, held_out_rows
 from taoemb.training.policy import PolicyUpdate, reward_metrics
 from taoemb.training.rewarding import Rewarder, Scored
 from taoemb.training.run import StopTraining
-from taoemb.training.sft import starting_encoder
 from taoemb.training.timing import Stopwatch
-from taoemb.training.towers import fill_bank, new_bank, open_towers
+from taoemb.training.towers import open_towers, start
 
 PROBE_QUERIES = 64
 
@@ -66,14 +65,8 @@ class RetrievalGRPO:
     def _open_policy(self, trained: np.ndarray) -> None:
         """Embed the catalogue and the reference with the starting weights, then hand the encoder to DeepSpeed."""
         context, config = self._context, self._config
-        shared = config.towers == "both"
-        self._encoder = (
-            starting_encoder(context) if shared else self._parent.query_encoder(config=context.config.encoder)
-        )
-        self._bank = new_bank(context, self._encoder)
-        items = self._encoder if shared else self._parent.item_encoder(config=context.config.encoder)
-        fill_bank(self._bank, context, items)
-        self._reference_bank = copy.deepcopy(self._bank) if shared else self._bank
+        self._encoder, self._bank = start(context, self._parent, config.towers)
+        self._reference_bank = copy.deepcopy(self._bank) if config.towers == "both" else self._bank
         self._reference = self._reference_queries()
         updates = config.steps * config.updates
         self.engine = Engine(self._encoder, context.config.engine, config.optim, updates, context.ranks)

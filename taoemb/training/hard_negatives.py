@@ -13,11 +13,10 @@ import torch
 
 from taoemb.config import HardNegativesConfig
 from taoemb.encoder.model import Encoder
-from taoemb.retrieval.bank import ItemBank
-from taoemb.training.context import Context
+from taoemb.training.context import Context, starting_encoder
 from taoemb.training.sampling import random_items
-from taoemb.training.sft import SFT, starting_encoder
-from taoemb.training.towers import fill_bank
+from taoemb.training.sft import SFT
+from taoemb.training.towers import fill_bank, new_bank
 
 _MINED = 3  # stream of random numbers
 
@@ -57,16 +56,9 @@ class HardNegatives(SFT):
 
 def mine(context: Context, config: HardNegativesConfig, encoder: Encoder) -> dict[int, np.ndarray]:
     """Hard negatives of every query that has a positive: query row → item rows, hardest first (all ranks call)."""
-    ranks, positives = context.ranks, context.positives()
+    positives = context.positives()
     false = context.false_negatives(positives)
-    bank = ItemBank(
-        len(context.data.items),
-        encoder.spec.dimension,
-        rank=ranks.rank,
-        world_size=ranks.world_size,
-        device=ranks.device,
-    )
-    encoder.to(ranks.device)
+    bank = new_bank(context, encoder)
     fill_bank(bank, context, encoder)
     mined: dict[int, np.ndarray] = {}
     for rows in np.array_split(positives.query_rows, max(1, len(positives.query_rows) // 512)):

@@ -18,15 +18,16 @@ from taoemb.training.distributed import mean_over_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.groups import group_scores
 from taoemb.training.losses import info_nce, mean_pairwise_cosine
-from taoemb.training.sft import starting_encoder
+from taoemb.training.supervised import Supervised
 from taoemb.training.timing import Stopwatch
-from taoemb.training.towers import fill_bank, new_bank, open_towers
+from taoemb.training.towers import open_towers, start
 
 
-class LiveInfoNCE:
+class LiveInfoNCE(Supervised):
     """InfoNCE of a known positive against the current Top-K, known positives masked out."""
 
     name = "live_infonce"
+    _config: LiveInfoNCEConfig
 
     def __init__(self, context: Context, config: LiveInfoNCEConfig) -> None:
         if context.parent is None:
@@ -36,13 +37,7 @@ class LiveInfoNCE:
         self._positives = context.positives()
         self._false = context.false_negatives(self._positives)
         self._batches = Batches(context, self._positives.query_rows, config.queries, "live_infonce.queries")
-        shared = config.towers == "both"
-        self._encoder = (
-            starting_encoder(context) if shared else context.parent.query_encoder(config=context.config.encoder)
-        )
-        self._bank = new_bank(context, self._encoder)
-        items = self._encoder if shared else context.parent.item_encoder(config=context.config.encoder)
-        fill_bank(self._bank, context, items)
+        self._encoder, self._bank = start(context, context.parent, config.towers)
         self.engine = Engine(self._encoder, context.config.engine, config.optim, config.steps, context.ranks)
         self._towers = open_towers(context, config.towers, self.engine, self._encoder, self._bank)
 
@@ -90,21 +85,6 @@ class LiveInfoNCE:
             positive_Q = torch.zeros(n, dtype=torch.long, device=ranks.device)
             return info_nce(scores, positive_Q, negative_QM, self._config.tau).mean(), queries_QD
 
-    def state(self) -> dict[str, Any]:
-        """Nothing: the data of a step follows from the seed."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any], step: int) -> None:
-        """Nothing to restore: the first step after a checkpoint refreshes the bank."""
-
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says of this training."""
-        return {"queries_seen": self.steps * self._config.queries}
-
-    def reward_judges(self) -> list[str]:
-        """No judge gave reward."""
-        return []
-
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
         """A release that keeps its parent's item encoder when only the query tower was trained."""
         parent = self._context.parent
@@ -113,9 +93,6 @@ class LiveInfoNCE:
         return save_release(
             folder, self._encoder, item_source=source, parent=parent, training=training, state_dict=weights
         )
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def build(context: Context) -> LiveInfoNCE:

@@ -14,21 +14,23 @@ import torch
 from torch import Tensor
 
 from taoemb.config import SFTConfig
-from taoemb.encoder.model import Encoder, load_encoder
+from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import Release, save_release
 from taoemb.errors import InputError
-from taoemb.training.context import Batches, Context
+from taoemb.training.context import Batches, Context, starting_encoder
 from taoemb.training.distributed import check_divisible, gather_with_gradient, mean_over_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.losses import info_nce, mean_pairwise_cosine
 from taoemb.training.sampling import random_items
+from taoemb.training.supervised import Supervised
 from taoemb.training.timing import Stopwatch
 
 
-class SFT:
+class SFT(Supervised):
     """The supervised objective; `negatives` adds columns to the candidates (hard negatives, in the baseline)."""
 
     name = "sft"
+    _config: SFTConfig
 
     def __init__(self, context: Context, config: SFTConfig, encoder: Encoder) -> None:
         self._context, self._config, self._encoder = context, config, encoder
@@ -100,21 +102,6 @@ class SFT:
         tokens = sum(int(batch.mask_NT.sum()) for batch in (*queries, *items))
         return loss, tokens * ranks.world_size, cosines
 
-    def state(self) -> dict[str, Any]:
-        """Nothing: the data of a step follows from the seed."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any], step: int) -> None:
-        """Nothing to restore."""
-
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says of this training."""
-        return {"queries_seen": self.steps * self._config.queries}
-
-    def reward_judges(self) -> list[str]:
-        """No judge gave reward."""
-        return []
-
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
         """A release with one encoder for queries and items."""
         return save_release(
@@ -124,9 +111,6 @@ class SFT:
             training=training,
             state_dict=weights,
         )
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 def _scores(queries_QD: Tensor, candidates_MD: Tensor, dimension: int) -> Tensor:
@@ -142,18 +126,6 @@ def _matryoshka(encoder: Encoder, dimensions: tuple[int, ...]) -> tuple[int, ...
     if any(d >= full for d in dimensions):
         raise InputError(f"encoder.matryoshka: {max(dimensions)} is not below the encoder's dimension {full}")
     return (full, *dimensions)
-
-
-def starting_encoder(context: Context) -> Encoder:
-    """The parent release's shared encoder, or the one that the settings name."""
-    if context.parent is None:
-        return load_encoder(context.config.encoder)
-    if not context.parent.shared:
-        raise InputError(
-            f"{context.parent.path}: has separate encoders for queries and items; "
-            "this objective trains one shared encoder: start from a release that has one"
-        )
-    return context.parent.query_encoder(config=context.config.encoder)
 
 
 def build(context: Context) -> SFT:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from taoemb.encoder.batching import TokenBatch
 from taoemb.encoder.model import Encoder
+from taoemb.encoder.release import Release
 from taoemb.retrieval.bank import ItemBank
-from taoemb.training.context import Context
+from taoemb.training.context import Context, starting_encoder
 from taoemb.training.distributed import gather_rows, gather_with_gradient
 from taoemb.training.engine import Engine
 
@@ -63,6 +64,15 @@ def fill_bank(bank: ItemBank, context: Context, encoder: Encoder) -> None:
     """Embed the catalogue into the bank with `encoder` as it is."""
     encoder.to(context.ranks.device)
     bank.fill(lambda rows: torch.from_numpy(encoder.encode(context.item_texts(rows, encoder), "item")), batch=CHUNK)
+
+
+def start(context: Context, parent: Release, which: str) -> tuple[Encoder, ItemBank]:
+    """The encoder that will be trained from `parent`, and the catalogue embedded before training."""
+    shared = which == "both"
+    encoder = starting_encoder(context) if shared else parent.query_encoder(config=context.config.encoder)
+    bank = new_bank(context, encoder)
+    fill_bank(bank, context, encoder if shared else parent.item_encoder(config=context.config.encoder))
+    return encoder, bank
 
 
 class _Queries:
