@@ -1,7 +1,7 @@
 """`taoemb train …`: train an encoder on this machine, with any number of local ranks."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -32,40 +32,31 @@ def sft(
 ) -> None:
     """Supervised fine-tuning: InfoNCE over in-batch and global random negatives."""
     settings(config, overrides)
-    _launch("sft", _arguments(data, out, release, config, overrides), ranks)
-    _report(out, as_json)
+    _train("sft", _arguments(data, out, release, config, overrides), out, ranks, as_json)
 
 
-@app.command("hard-negatives")
-def hard_negatives(
-    data: DataOption,
-    out: OutOption,
-    release: ReleaseOption,
-    ranks: RanksOption = 1,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Baseline: SFT with hard negatives mined offline by the starting encoder."""
-    settings(config, overrides)
-    _launch("hard_negatives", _arguments(data, out, release, config, overrides), ranks)
-    _report(out, as_json)
+def _baseline(objective: str) -> Callable[..., None]:
+    """The command of an objective that starts from a release and needs no judge."""
+
+    def command(
+        data: DataOption,
+        out: OutOption,
+        release: ReleaseOption,
+        ranks: RanksOption = 1,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        settings(config, overrides)
+        _train(objective, _arguments(data, out, release, config, overrides), out, ranks, as_json)
+
+    return command
 
 
-@app.command("live-infonce")
-def live_infonce(
-    data: DataOption,
-    out: OutOption,
-    release: ReleaseOption,
-    ranks: RanksOption = 1,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Control: InfoNCE against the model's own live Top-K, without a judge."""
-    settings(config, overrides)
-    _launch("live_infonce", _arguments(data, out, release, config, overrides), ranks)
-    _report(out, as_json)
+_HARD_NEGATIVES = "Baseline: SFT with hard negatives mined offline by the starting encoder."
+_LIVE_INFONCE = "Control: InfoNCE against the model's own live Top-K, without a judge."
+app.command("hard-negatives", help=_HARD_NEGATIVES)(_baseline("hard_negatives"))
+app.command("live-infonce", help=_LIVE_INFONCE)(_baseline("live_infonce"))
 
 
 @app.command()
@@ -90,8 +81,8 @@ def grpo(
     """Retrieval-GRPO: Top-K by the current model, graded live by a judge."""
     settings(config, overrides)
     with _judges(judge_url, judge, heldout_judge) as extra:
-        _launch("grpo", _arguments(data, out, release, config, [*(overrides or ()), *extra]), ranks)
-    _report(out, as_json)
+        arguments = _arguments(data, out, release, config, [*(overrides or ()), *extra])
+        _train("grpo", arguments, out, ranks, as_json)
 
 
 @contextmanager
@@ -126,13 +117,11 @@ def _arguments(
     return arguments
 
 
-def _launch(objective: str, arguments: list[str], ranks: int) -> None:
+def _train(objective: str, arguments: list[str], out: Path, ranks: int, as_json: bool) -> None:
+    """Run the job and print its summary."""
     from taoemb.jobs.local import launch
 
     launch(objective, arguments, ranks)
-
-
-def _report(out: Path, as_json: bool) -> None:
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     rows = [(name, summary[name]) for name in ("release", "digest", "steps", "resumed_at", "seconds")]
     rows += [(name, value) for name, value in summary["last"].items() if not name.startswith("time/")]
