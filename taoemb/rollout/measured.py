@@ -56,6 +56,8 @@ class Measurement:
     """Pages whose encoder and collection belong to different releases; never anything but 0."""
     waiting: int = 0
     """Sampled pages that the judge did not come to yet."""
+    units_in_step: int | None = None
+    """Units of the plan's metric whose page came at the present step's share; None: not counted apart, all count."""
 
     def find(self, metric: str, slice: str = "all") -> Estimate | None:
         """The estimate of a metric on a slice."""
