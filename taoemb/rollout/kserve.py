@@ -76,6 +76,7 @@ class KServeBackend:
         if split.rollout == rollout:
             return
         self._check_percents(mode_of(service))
+        _writes(service).check(service, candidate)
         self._collections.check_bound(candidate.release)
         control, said = self._ask(split.control)
         if control is None:

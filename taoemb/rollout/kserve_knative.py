@@ -37,12 +37,7 @@ def deploy(
     """
     if _ours(service, rollout):
         return None
-    metadata, predictor = service["metadata"], service["spec"]["predictor"]
-    where = f"InferenceService {metadata['namespace']}/{metadata['name']}"
-    if predictor.get(_PERCENT) is not None:
-        raise InputError(f"{where} is split already ({_PERCENT}: {predictor[_PERCENT]}); one rollout at a time")
-    if (metadata.get("annotations") or {}).get(TAG_ROUTING) != "true":
-        raise InputError(f'{where}: give it the annotation {TAG_ROUTING}: "true"')
+    check(service, candidate)
     said = {
         RELEASE: candidate.release,
         STORAGE: candidate.location,
@@ -53,6 +48,18 @@ def deploy(
         CONTROL_STORAGE: storage_uri(service),
     }
     return _predictor(annotations=said, model={"storageUri": candidate.location}, **{_PERCENT: 0})
+
+
+def check(service: Mapping[str, Any], candidate: Candidate) -> None:
+    """Raises InputError when the object can't be split between its release and this one."""
+    metadata, predictor = service["metadata"], service["spec"]["predictor"]
+    where = f"InferenceService {metadata['namespace']}/{metadata['name']}"
+    if predictor.get(_PERCENT) is not None:
+        raise InputError(f"{where} is split already ({_PERCENT}: {predictor[_PERCENT]}); one rollout at a time")
+    if (metadata.get("annotations") or {}).get(TAG_ROUTING) != "true":
+        raise InputError(f'{where}: give it the annotation {TAG_ROUTING}: "true"')
+    if storage_uri(service) == candidate.location:
+        raise InputError(f"{where} loads from {candidate.location} already; give the candidate a storageUri of its own")
 
 
 def shift(service: Mapping[str, Any], rollout: str, percent: int) -> Json | None:

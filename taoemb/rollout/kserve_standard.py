@@ -1,8 +1,8 @@
 """What a rollout writes into an InferenceService in Standard mode (KServe from 0.20): `spec.canary[]`.
 
-KServe lays a canary's fields over the stable predictor's, so an entry says only what differs. Promotion gives the stable
-predictor exactly these differences and drops the entry in the same write: the canary's Deployment becomes the stable's,
-its pod template stays as it is, and no pod restarts.
+KServe lays a canary's fields over the stable predictor's, so an entry says only what differs. Promotion gives the
+stable predictor exactly these differences and drops the entry in the same write: the canary's Deployment becomes the
+stable's, its pod template stays as it is, and no pod restarts.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from taoemb.rollout.backend import Candidate
 from taoemb.serving.inference_service import (
     CONTROL,
     DESIGN,
+    MODE_ANNOTATION,
     RELEASE,
     ROLLOUT,
     SALT,
@@ -43,7 +44,7 @@ def deploy(
     own = rollout_entry(service, rollout)
     if own is not None and own["predictor"]["model"]["storageUri"] == candidate.location:
         return None
-    _check(service, candidate)
+    check(service, candidate)
     stable = service["spec"]["predictor"]
     said = {
         RELEASE: candidate.release,
@@ -97,16 +98,15 @@ def rollback(service: Mapping[str, Any], rollout: str) -> Json | None:
     return None if own is None else {"spec": {"canary": _others(service, own) or None}}
 
 
-def _others(service: Mapping[str, Any], own: Mapping[str, Any]) -> list[Json]:
-    return [entry for entry in service["spec"]["canary"] if entry["predictor"]["name"] != own["predictor"]["name"]]
-
-
-def _check(service: Mapping[str, Any], candidate: Candidate) -> None:
+def check(service: Mapping[str, Any], candidate: Candidate) -> None:
+    """Raises InputError when the object can't have this canary."""
     metadata, spec = service["metadata"], service["spec"]
     where = f"InferenceService {metadata['namespace']}/{metadata['name']}"
     names = [entry["predictor"]["name"] for entry in spec.get("canary") or ()]
     if names:
         raise InputError(f"{where} has a canary already ({', '.join(names)}); one rollout at a time")
+    if (metadata.get("annotations") or {}).get(MODE_ANNOTATION) != "Standard":
+        raise InputError(f"{where}: KServe takes canaries only with the annotation {MODE_ANNOTATION}: Standard")
     storage_uri(service)
     for field in _NOT_FOR_CANARIES:
         if spec["predictor"].get(field):
@@ -116,3 +116,7 @@ def _check(service: Mapping[str, Any], candidate: Candidate) -> None:
         raise InputError(f"{where}: the name is too long for a canary's Service ({longest}); use at most 40 letters")
     if predictor_name(candidate.release) == spec["predictor"].get("name"):
         raise InputError(f"{where} serves a release whose digest starts like the candidate's ({candidate.release})")
+
+
+def _others(service: Mapping[str, Any], own: Mapping[str, Any]) -> list[Json]:
+    return [entry for entry in service["spec"]["canary"] if entry["predictor"]["name"] != own["predictor"]["name"]]

@@ -1,5 +1,7 @@
 """Reads a release's digest back from the encoders that serve it: what they answer with is what counts, not a spec."""
 
+import ssl
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -16,17 +18,19 @@ def read_release(base_url: str, *, model: str = "encoder", timeout_s: float = 3.
     Asks `replicas` times, each over a connection of its own, so that a balancer can pick several replicas. Raises
     TaoembError with the reason when one does not answer, or two don't agree.
     """
-    found = {_ask(base_url, model, timeout_s) for _ in range(replicas)}
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(timeout=timeout_s, trust_env=False, limits=limits, verify=_certificates()) as client:
+        found = {_ask(client, base_url, model) for _ in range(replicas)}
     if len(found) > 1:
         raise TaoembError(f"{base_url}: its replicas serve different releases ({', '.join(sorted(found))})")
     return found.pop()
 
 
-def _ask(base_url: str, model: str, timeout_s: float) -> str:
+def _ask(client: httpx.Client, base_url: str, model: str) -> str:
     url = f"{base_url.rstrip('/')}/openai/v1/embeddings"
     body = {"model": model, "input": _TEXT, "encoding_format": "base64"}
     try:
-        answer = httpx.post(url, json=body, timeout=timeout_s, trust_env=False)
+        answer = client.post(url, json=body)
         answer.raise_for_status()
         tree: Any = answer.json()
     except httpx.HTTPStatusError as refusal:
@@ -37,3 +41,9 @@ def _ask(base_url: str, model: str, timeout_s: float) -> str:
     if not digest or not isinstance(tree, dict) or tree.get("release") != digest:
         raise TaoembError(f"{url}: the reply names no release; is it `taoemb serve encoder`?")
     return digest
+
+
+@lru_cache(maxsize=1)
+def _certificates() -> ssl.SSLContext:
+    """Read once: a client of its own would read the certificates of the machine each time."""
+    return ssl.create_default_context()
