@@ -4,6 +4,7 @@ A segment is a file of JSON lines. Its writer holds a lock on it (flock) while i
 process. Whoever can lock a segment may take it, write its rows and remove it. Several processes may share the folder.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -28,6 +29,7 @@ class Spool:
         self.owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._lock = threading.Lock()
         self._open: int | None = None
+        self._size = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._open = self._start_segment()
@@ -44,14 +46,14 @@ class Spool:
         """
         with self._lock:
             if self._open is None:
-                self._open = self._start_segment()
+                self._open, self._size = self._start_segment(), 0
             try:
                 if os.write(self._open, line) != len(line):
-                    raise OSError(f"{self.folder}: the disk took half a line")
+                    raise OSError(errno.ENOSPC, "the disk took half a line")
             except OSError:
-                os.close(self._open)  # a half line at a segment's end is skipped by whoever reads it
-                self._open = None
+                os.ftruncate(self._open, self._size)
                 raise
+            self._size += len(line)
 
     def seal(self, *, sync: bool = False) -> None:
         """End the open segment so that it can be taken; with `sync`, once the disk has it."""

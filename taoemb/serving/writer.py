@@ -41,6 +41,7 @@ class Recorder:
         self._shipper = Shipper(database_url(config), config.timeout_s, rejected, self._metrics)
         self._metrics.lag.set_function(lambda: self._spool.lag_s(time.time()))
         self._memory: deque[Entry] = deque()
+        self._full = False
         self._away = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -79,6 +80,8 @@ class Recorder:
             self._spool.append(line)
         except OSError as error:
             self._remember(entry, error)
+        else:
+            self._full = False
 
     def _remember(self, entry: Entry, error: OSError) -> None:
         """The disk is full or broken: memory holds the row until the database has it."""
@@ -86,7 +89,9 @@ class Recorder:
             self._memory.append(Entry(entry.table, dict(entry.row)))
             return
         self._metrics.lost.labels(entry.table).inc()
-        _log.error("events.spool %s: %s; a row of %s is lost", self._config.spool, error, entry.table)
+        if not self._full:
+            _log.error("events.spool %s: %s; rows are lost until it can be written", self._config.spool, error)
+        self._full = True
 
     def _run(self) -> None:
         pause = self._config.flush_s
