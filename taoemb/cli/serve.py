@@ -1,13 +1,14 @@
-"""`taoemb serve …`: what answers shoppers."""
+"""`taoemb serve …`: the servers of online search."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from taoemb.cli.common import ConfigOption, SetOption, settings
+from taoemb.cli.common import ConfigOption, JsonOption, SetOption, emit, settings
 from taoemb.cli.publish import MilvusOption, with_uri
 
-app = typer.Typer(no_args_is_help=True, help="Serve what answers shoppers: the search gateway.")
+app = typer.Typer(no_args_is_help=True, help="Serve what answers shoppers: a query encoder, the search gateway.")
 
 
 @app.command()
@@ -30,3 +31,36 @@ def gateway(
 
     app = GatewayApp(tree.gateway, tree.milvus, tree.events)
     serve(app, port=port, host=host, exit_with_parent=exit_with_parent)
+
+
+@app.command()
+def encoder(
+    release: Annotated[Path, typer.Option("--release", help="Release folder.")],
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="HTTP port.")] = 8090,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 in a container.")] = "127.0.0.1",
+    name: Annotated[str, typer.Option("--name", help="Model name in requests.")] = "encoder",
+    exit_with_parent: Annotated[bool, typer.Option("--exit-with-parent", hidden=True)] = False,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a release's query encoder (KServe V1, V2 and OpenAI embeddings) until interrupted."""
+    tree = settings(config, set_)
+    from taoemb.serving.encoder_server import serve_encoder
+
+    def tell(digest: str) -> None:
+        told = {"url": f"http://{host}:{port}", "release": digest, "backend": tree.encoder_server.backend}
+        if as_json:
+            emit(told, as_json)
+        else:
+            print(f"ready: {told['url']} serves release {digest} with {told['backend']}", flush=True)
+
+    serve_encoder(
+        release,
+        port=port,
+        host=host,
+        name=name,
+        config=tree.encoder_server,
+        exit_with_parent=exit_with_parent,
+        on_ready=tell,
+    )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -20,7 +20,7 @@ class BatchMetrics:
 
 
 @lru_cache(maxsize=64)
-def batch_metrics(prefix: str, unit: str, registry: CollectorRegistry = REGISTRY) -> BatchMetrics:
+def batch_metrics(prefix: str, unit: str, registry: CollectorRegistry) -> BatchMetrics:
     """The metrics `{prefix}_…` on `registry`, made at the first call; `unit` is what a request is counted in."""
     return BatchMetrics(
         done=Counter(f"{prefix}_{unit}", f"{unit.capitalize()} that went through the model.", registry=registry),

@@ -11,9 +11,19 @@ from collections.abc import Callable, Sequence
 import kserve
 import uvicorn
 from kserve.protocol.dataplane import DataPlane
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 _POLL_S = 0.02
+
+
+async def _refuse(request: Request) -> Response:
+    return JSONResponse({"error": "the model of this server can't be changed"}, 403)
+
+
+# KServe lets whoever asks unload the model.
+_REFUSED = [Route(f"/v2/repository/models/{{model}}/{verb}", _refuse, methods=["POST"]) for verb in ("load", "unload")]
 
 
 class BoundServer(kserve.ModelServer):
@@ -40,7 +50,7 @@ class BoundServer(kserve.ModelServer):
 
     def serve(self, model: kserve.Model, routes: Sequence[BaseRoute]) -> None:
         """Serve `model` and `routes`, which win over KServe's own, until SIGTERM or SIGINT."""
-        kserve.model_server.app.router.routes.extend(routes)
+        kserve.model_server.app.router.routes.extend([*routes, *_REFUSED])
         for noisy in ("kserve.trace", "uvicorn.access"):  # a line a request
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.start([model])
