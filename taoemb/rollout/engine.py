@@ -14,11 +14,11 @@ from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Backend, Observed
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import Phase, RolloutState, begin, from_json, moved, to_json, with_request
-from taoemb.rollout.verdict import Standing, Verdict
+from taoemb.rollout.verdict import Verdict
 
 __all__ = ["Look", "RolloutState", "begin", "from_json", "tick", "to_json", "with_request"]
 
-Look = Callable[[Standing, float], Verdict]
+Look = Callable[[RolloutState, float], Verdict]
 """Measures the rollout as it stands at that time, judges it, and keeps both on record."""
 
 
@@ -107,7 +107,7 @@ def _step(state: RolloutState, plan: Plan, backend: Backend, look: Look, seen: O
     if state.looked_at is not None and now - state.looked_at < plan.look_every_s:
         return state
     try:
-        verdict = look(Standing(state.step, now - state.since), now)
+        verdict = look(state, now)
     except TaoembError as error:
         state = replace(state, looked_at=now, message=f"this look failed: {error}")
         return _overdue(state, plan, now) or state

@@ -39,6 +39,8 @@ class Grader:
         self._patience_s = patience_s
         wait_s = min(config.wait_s, patience_s)
         self._client = JudgeClient(config.model_copy(update={"wait_s": wait_s}))
+        self._asked: deque[tuple[list[tuple[str, int]], concurrent.futures.Future[Judged]]] = deque()
+        """Pages under way in order: (id, number of items) of each, and the future of their grades."""
 
     def __enter__(self) -> "Grader":
         return self
@@ -70,30 +72,32 @@ class Grader:
                     f"the judge at {self._client.config.url} is {judge[:12]} now, and {str(source)[:12]} graded "
                     "earlier pages of this rollout; start that one again, or start a new rollout"
                 )
-            for part, future in self._asked(store, request_ids):
+            self._ask(store, request_ids)
+            while self._asked:
+                part, future = self._asked[0]
                 judged = future.result(max(0.0, deadline - time.monotonic()))
                 store.add_grades(list(_grades(part, judged, judge, time.time())))
+                self._asked.popleft()
                 done += len(part)
         except JudgeUnavailable as error:
+            self._asked.clear()
             return Graded(done, str(error))
         except TimeoutError:
             return Graded(done, f"the judge graded {done} of {len(request_ids)} pages in {self._patience_s:g} s")
         return Graded(done)
 
-    def _asked(
-        self, store: EventStore, request_ids: Sequence[str]
-    ) -> list[tuple[list[tuple[str, int]], "concurrent.futures.Future[Judged]"]]:
-        """All pages on their way, some at a time: (id, number of items) of each, and the future of their grades."""
-        asked = []
-        for start in range(0, len(request_ids), PAGES_AT_ONCE):
-            ids = request_ids[start : start + PAGES_AT_ONCE]
+    def _ask(self, store: EventStore, request_ids: Sequence[str]) -> None:
+        """Send those pages on their way that are not yet; what an earlier look did not wait for stays under way."""
+        under_way = {request_id for part, _ in self._asked for request_id, _ in part}
+        new = [request_id for request_id in request_ids if request_id not in under_way]
+        for start in range(0, len(new), PAGES_AT_ONCE):
+            ids = new[start : start + PAGES_AT_ONCE]
             pages = store.pages(ids)
             shown = [(pages[one], (pages[one].items or ())[: self._plan.depth]) for one in ids]
             queries = [page.query for page, items in shown for _ in items]
             records = [item for _, items in shown for item in items]
             sizes = [(page.request_id, len(items)) for page, items in shown]
-            asked.append((sizes, self._client.submit(queries, records)))
-        return asked
+            self._asked.append((sizes, self._client.submit(queries, records)))
 
 
 def judge_settings(config: Config) -> JudgeConfig:

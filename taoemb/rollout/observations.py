@@ -5,7 +5,8 @@ anew would give: a process that starts over measures the same.
 """
 
 from array import array
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,15 @@ import numpy as np
 from taoemb.rollout.page_metrics import GRADED, OUTCOMES, graded_values
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.sampler import is_sampled
-from taoemb.serving.rows import Page
+from taoemb.serving.rows import Page, PageKind
 from taoemb.serving.store import EventStore
 
 HUMAN = "human:"
 """Start of the source of grades that people gave."""
 _UNSETTLED, _SETTLED, _UNANSWERED = 0, 1, 2
 _READ_AT_ONCE = 500
+_FLAGS = ("candidate", "sampled", "error", "empty", "mixed", "graded")
+_NUMBERS = ("at", "p", "latency_ms", "places", "history", "bm25_overlap", *GRADED)
 
 Overlap = Callable[[Page], float]
 """bm25_overlap of a page with its items."""
@@ -38,14 +41,26 @@ class Arrival:
 class Observations:
     """A rollout's measured units in order of arrival; `read` goes on where it stopped. Arrays are (N,), N units."""
 
-    def __init__(self, rollout: str, salt: str, plan: Plan, overlap: Overlap | None = None) -> None:
+    def __init__(
+        self,
+        rollout: str,
+        salt: str,
+        plan: Plan,
+        overlap: Overlap | None = None,
+        history: Mapping[str, float] | None = None,
+    ) -> None:
+        """`overlap` measures bm25_overlap; `history` is a value of units from before the rollout (CUPED)."""
         self.rollout, self._salt, self._plan, self._overlap = rollout, salt, plan, overlap
+        self._history = history or {}
+        self.kinds: Counter[PageKind] = Counter()
+        """How many pages of each kind the rollout has, forced ones too."""
+        self._counted = 0
         self.arrivals: list[Arrival] = []
         self.source: str | None = None
         """The judge whose grades count: the first that graded a page of this rollout."""
         self._row: dict[str, int] = {}
-        self._flags = {name: array("b") for name in ("candidate", "sampled", "error", "empty", "mixed", "graded")}
-        self._numbers = {name: array("d") for name in ("at", "p", "latency_ms", "places", "bm25_overlap", *GRADED)}
+        self._flags = {name: array("b") for name in _FLAGS}
+        self._numbers = {name: array("d") for name in _NUMBERS}
         self._outcomes: dict[str, dict[int, float]] = {event: {} for event in OUTCOMES.values()}
 
     def __len__(self) -> int:
@@ -56,7 +71,7 @@ class Observations:
         return np.array(self._flags[name], dtype=np.int8) == 1
 
     def number(self, name: str) -> np.ndarray:
-        """(N,) float64: at, p, latency_ms, places; bm25_overlap and the graded metrics, nan where not measured."""
+        """(N,) float64: at, p, latency_ms; history, bm25_overlap and the graded metrics, nan where not known."""
         return np.array(self._numbers[name], dtype=np.float64)
 
     def outcome(self, event: str) -> np.ndarray:
@@ -97,6 +112,9 @@ class Observations:
         first = len(self)
         for page in store.unit_pages(self.rollout, after=self.arrivals[-1].number if self.arrivals else 0):
             self._add(page)
+        counts = store.count_pages(self.rollout, self._counted)
+        self.kinds.update(counts.pages)
+        self._counted = counts.last
         self._read_overlap(store, first)
         self.read_grades(store)
         self._read_outcomes(store, now)
@@ -129,6 +147,7 @@ class Observations:
         }
         places = float(max(1, min(self._plan.depth, page.k)))
         numbers = {"at": page.at, "p": p, "latency_ms": page.total_ms, "places": places}
+        numbers["history"] = self._history.get(page.unit, np.nan)
         for name, flag in self._flags.items():
             flag.append(flags[name])
         for name, column in self._numbers.items():

@@ -17,7 +17,7 @@ OUTCOMES: dict[MetricName, str] = {"click_rate": "click", "cart_rate": "add_to_c
 """Metric → type of event: whether any such event happened on the page."""
 PAIRED: tuple[MetricName, ...] = ("gsb", "preference")
 """One value compares both arms: candidate wins +1, loses −1, tie 0."""
-BOUNDS: dict[MetricName, tuple[float, float] | None] = {
+BOUNDS: dict[str, tuple[float, float] | None] = {
     **dict.fromkeys((*GRADED, *OUTCOMES, "error_rate", "empty_rate", "bm25_overlap"), (0.0, 1.0)),
     **dict.fromkeys(PAIRED, (-1.0, 1.0)),
     "latency_ms": None,

@@ -1,7 +1,6 @@
 """Which slices a query belongs to: those of a dataset that knows the query, and those of the plan's patterns."""
 
 import re
-from collections.abc import Iterable
 
 from taoemb.errors import InputError
 from taoemb.rollout.plan import Plan
@@ -17,6 +16,12 @@ class Slicer:
         self._listed = _listed(plan)
         self._known: dict[str, frozenset[str]] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """All slices that a query can belong to, whether one came yet or not: plain names first, categories last."""
+        found = {name for name, _ in self._rules}.union(*self._listed.values())
+        return sorted(found, key=lambda name: (name.startswith("category:"), name))
+
     def slices(self, query: str) -> frozenset[str]:
         """Names of the slices of a query, without "all"."""
         found = self._known.get(query)
@@ -29,11 +34,6 @@ class Slicer:
 def same_query(text: str) -> str:
     """What two texts have in common when they are the same query: case and spaces don't count."""
     return " ".join(text.casefold().split())
-
-
-def ordered(names: Iterable[str]) -> list[str]:
-    """Slices as reports list them: plain names first, categories last."""
-    return sorted(names, key=lambda name: (name.startswith("category:"), name))
 
 
 def _compiled(name: str, pattern: str) -> re.Pattern[str]:

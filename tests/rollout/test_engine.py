@@ -1,4 +1,4 @@
-"""The engine against a world with rules of its own: stopped anywhere it ends the same, and never moves traffic blindly."""
+"""The engine against a world with its own rules: stopped anywhere it ends the same, and never moves traffic blindly."""
 
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +10,7 @@ from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Candidate
 from taoemb.rollout.engine import RolloutState, begin, from_json, tick, to_json, with_request
 from taoemb.rollout.plan import Plan, Step
-from taoemb.rollout.verdict import Outcome, Reason, Standing, Verdict
+from taoemb.rollout.verdict import Outcome, Reason, Verdict
 from tests.rollout.fake_world import CANDIDATE, CONTROL, FakeBackend, Killed, World
 
 STEPS = (5.0, 25.0, 50.0)
@@ -24,11 +24,11 @@ def a_plan(**changes: object) -> Plan:
 def judge(ends: Outcome, at_step: int):
     """A verdict that depends on nothing but where the rollout stands, as a real one depends on the rows only."""
 
-    def look(standing: Standing, now: float) -> Verdict:
-        if standing.in_step_s < 3 * TICK_S:
+    def look(state: RolloutState, now: float) -> Verdict:
+        if now - state.since < 3 * TICK_S:
             return Verdict("continue", [Reason("units", "continue", "10 of 200 units")])
-        if standing.step == at_step:
-            return Verdict(ends, [Reason("item_goodrate", ends, f"measured at step {standing.step}")])
+        if state.step == at_step:
+            return Verdict(ends, [Reason("item_goodrate", ends, f"measured at step {state.step}")])
         return Verdict("continue", [Reason("units", "next step", "200 of 200 units")], next_step=True)
 
     return look
@@ -145,8 +145,8 @@ def test_a_candidate_that_falls_silent_gets_no_more_traffic_and_is_rolled_back()
     world = World()
     backend = FakeBackend(world)
 
-    def look(standing: Standing, now: float) -> Verdict:
-        if standing.step == 1:
+    def look(state: RolloutState, now: float) -> Verdict:
+        if state.step == 1:
             world.ready_after = None
         return Verdict("continue", [Reason("units", "next step", "enough")], next_step=True)
 
@@ -159,7 +159,7 @@ def test_a_candidate_that_falls_silent_gets_no_more_traffic_and_is_rolled_back()
 def test_a_control_that_changes_under_the_rollout_ends_it() -> None:
     world = World()
 
-    def look(standing: Standing, now: float) -> Verdict:
+    def look(state: RolloutState, now: float) -> Verdict:
         world.control = "dd" * 32
         return Verdict("continue", [Reason("units", "continue", "few")])
 
@@ -186,11 +186,11 @@ def test_what_can_not_be_deployed_fails_with_the_reason() -> None:
 def test_a_failed_look_is_told_and_the_next_one_decides() -> None:
     looks = []
 
-    def look(standing: Standing, now: float) -> Verdict:
+    def look(state: RolloutState, now: float) -> Verdict:
         looks.append(now)
         if len(looks) < 4:
             raise TaoembError("the events database is away")
-        return judge("promote", 2)(standing, now)
+        return judge("promote", 2)(state, now)
 
     state, driver = drive(a_plan(), FakeBackend(World()), look)
     assert state.phase == "Promoted"
@@ -198,7 +198,7 @@ def test_a_failed_look_is_told_and_the_next_one_decides() -> None:
 
 
 def test_a_step_that_can_not_be_measured_ends_in_time() -> None:
-    def look(standing: Standing, now: float) -> Verdict:
+    def look(state: RolloutState, now: float) -> Verdict:
         raise TaoembError("no database")
 
     state, _ = drive(a_plan(step_timeout_s=200), FakeBackend(World()), look)
@@ -254,17 +254,17 @@ def test_a_request_that_comes_too_late_is_refused() -> None:
 
 
 def test_a_step_counts_its_time_from_when_the_share_was_seen() -> None:
-    seen: list[Standing] = []
+    seen: list[float] = []
 
-    def look(standing: Standing, now: float) -> Verdict:
-        seen.append(standing)
-        return judge("promote", 0)(standing, now)
+    def look(state: RolloutState, now: float) -> Verdict:
+        seen.append(now - state.since)
+        return judge("promote", 0)(state, now)
 
     world = World(ready_after=1)
     backend = FakeBackend(world, failing=set(range(5, 40)))  # the place refuses to shift for a long time
     state, driver = drive(a_plan(steps=[Step(percent=50).model_dump()]), backend, look)
     assert state.phase == "Promoted"
-    assert seen[0].in_step_s <= TICK_S
+    assert seen[0] <= TICK_S
     assert driver.now > 1_000 + 30 * TICK_S
 
 
