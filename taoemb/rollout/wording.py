@@ -4,7 +4,7 @@ import math
 
 from taoemb.rollout.measured import Estimate
 
-_POINTS = frozenset(
+POINTS = frozenset(
     {
         "query_goodrate",
         "item_goodrate",
@@ -30,7 +30,7 @@ def units(count: float) -> str:
 
 def amount(metric: str, value: float, sign: bool = False) -> str:
     """A value or a difference of a metric with its unit; `sign` also shows a plus."""
-    if metric in _POINTS:
+    if metric in POINTS:
         return f"{100 * value:{'+' if sign else ''}.2f} points"
     return f"{value:{'+' if sign else ''}.4g}" + (" ms" if metric == "latency_ms" else "")
 
