@@ -19,10 +19,11 @@ from taoemb.rollout import measured, report_words, state, verdict
 from taoemb.rollout.examples import draw
 from taoemb.rollout.measured import Estimate
 from taoemb.rollout.page_metrics import DESCRIPTIONS
-from taoemb.rollout.plan import LOWER_IS_BETTER, Guardrail, Plan
+from taoemb.rollout.plan import LOWER_IS_BETTER, Plan
 from taoemb.rollout.report_data import ReportData
 from taoemb.rollout.report_plots import Point, direction, forest_plot, sequence_plot, split_plot
 from taoemb.rollout.state import Change, RolloutState
+from taoemb.rollout.statistics.multiplicity import ALL, checks
 
 REPORT_FILE, JSON_FILE = "report.html", "report.json"
 _EXAMPLES = 3  # of each kind
@@ -109,17 +110,19 @@ def render(data: ReportData, refresh_s: int = 0) -> str:
         headline=headline(data.state, plan),
         reasons=last.verdict.reasons if last else (),
         reason_kinds=_REASON_KINDS,
-        sequence=sequence_plot(points, goal, data.started, max(data.now, data.started + 1)) if points else None,
-        sequence_text=f"{number(current.effect, signed=True)} {report_words.bounds(current)}"
+        sequence=sequence_plot(points, goal, data.started, data.until) if points else None,
+        sequence_text=f"{report_words.change(current.effect, plan.metric)} {report_words.bounds(current)}"
         if current and current.effect is not None
         else "unknown",
         goal_up=plan.metric not in LOWER_IS_BETTER,
-        split=split_plot([(c.at, share) for c, share in changes], data.started, max(data.now, data.started + 1)),
+        split=split_plot([(c.at, share) for c, share in changes], data.started, data.until),
         percent=changes[-1][1] if changes else 0.0,
         totals=_by_importance([one for one in estimates if one.slice == "all"], plan),
         guards=guards(plan, estimates),
         slices=[one for one in estimates if one.slice != "all"],
-        forest=forest_plot(_largest([one for one in estimates if one.metric == plan.metric])),
+        forest=forest_plot(
+            _largest([one for one in estimates if one.metric == plan.metric]), report_words.scale(plan.metric)
+        ),
         tally={kind: len(members) for kind, members in examples.items()},
         drawn={kind: members[:_EXAMPLES] for kind, members in examples.items()},
         changes=changes,
@@ -130,6 +133,8 @@ def render(data: ReportData, refresh_s: int = 0) -> str:
         words=report_words.WORDS,
         meanings=DESCRIPTIONS,
         shown=report_words.shown,
+        change_of=report_words.change,
+        unit=report_words.unit,
         bounds=report_words.bounds,
         level=report_words.level,
         p_value=report_words.p_value,
@@ -158,39 +163,41 @@ def headline(now: RolloutState, plan: Plan) -> Headline:
 
 
 def guards(plan: Plan, estimates: Sequence[Estimate]) -> list[Guard]:
-    """The plan's guardrails, a row a slice where one holds for all slices."""
-    found = []
-    for rule in plan.guardrails:
-        ours = [one for one in estimates if one.metric == rule.metric and rule.slice in ("*", one.slice)]
-        found += [_guard(rule, one, plan) for one in ours]
-        if not ours and estimates:
-            found.append(Guard(rule.metric, rule.slice, rule.margin, None, "", "not measured"))
-    return found
+    """Every check that the verdict makes beside its metric, and how it stands."""
+    by_name = {(one.metric, one.slice): one for one in estimates}
+    slices = dict.fromkeys(one.slice for one in estimates)
+    found = [(metric, slice, margin) for metric, slice, margin in checks(plan, slices) if estimates]
+    return [_guard(*check, by_name.get(check[:2]), plan.min_slice_units) for check in found]
 
 
-def _guard(rule: Guardrail, one: Estimate, plan: Plan) -> Guard:
-    sign = 1 if one.higher_is_better else -1
-    worst, best = sorted((sign * one.low, sign * one.high))
-    if best < -rule.margin:
-        kind, text = "fail", "broken"
-    elif one.slice != "all" and one.n_control + one.n_candidate < plan.min_slice_units:
+def _guard(metric: str, slice: str, margin: float, one: Estimate | None, min_units: int) -> Guard:
+    if one is None or one.effect is None:
+        return Guard(metric, slice, margin, None, "", "not measured yet")
+    worst, best = (one.low, one.high) if one.higher_is_better else (-one.high, -one.low)
+    if slice != ALL and one.n_control + one.n_candidate < min_units:
         kind, text = "", "too few units to judge"
-    elif worst >= -rule.margin:
+    elif best < -margin:
+        kind, text = "fail", "broken"
+    elif worst > -margin:
         kind, text = "pass", "holds"
     else:
         kind, text = "", "not known yet"
-    return Guard(rule.metric, one.slice, rule.margin, one, kind, text)
+    return Guard(metric, slice, margin, one, kind, text)
 
 
 def _goal(plan: Plan) -> float:
     """The level that the primary metric's whole interval must pass."""
     asked = plan.margin if plan.goal == "superiority" else -plan.margin
-    return -asked if plan.metric in LOWER_IS_BETTER else asked
+    return report_words.scale(plan.metric) * (-asked if plan.metric in LOWER_IS_BETTER else asked)
 
 
 def _points(data: ReportData) -> list[Point]:
+    """The deciding metric at each look, in the units that are shown."""
     found = [(look.at, look.measurement.find(data.plan.metric)) for look in data.looks]
-    return [Point(at, one.effect, one.low, one.high) for at, one in found if one and one.effect is not None]
+    by = report_words.scale(data.plan.metric)
+    return [
+        Point(at, by * one.effect, by * one.low, by * one.high) for at, one in found if one and one.effect is not None
+    ]
 
 
 def _shares(changes: Sequence[Change], plan: Plan) -> list[tuple[Change, float]]:

@@ -69,6 +69,12 @@ class ReportData:
         """When the rollout began."""
         return self.state.changes[0].at if self.state.changes else self.state.since
 
+    @property
+    def until(self) -> float:
+        """When it ended, or now."""
+        ended = self.state.changes[-1].at if self.state.ended and self.state.changes else self.now
+        return max(ended, self.started + 1)
+
 
 def stored_report(store: EventStore, name: str, now: float) -> ReportData:
     """The data of a rollout that the events database keeps. Raises InputError when it keeps none of that name."""

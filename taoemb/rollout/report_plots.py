@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from taoemb.evaluation.plots import nice_ticks, number
 from taoemb.rollout.measured import Estimate
+from taoemb.rollout.report_words import bounds, change
 
-WIDTH, RIGHT = 420, 12  # pixels
+WIDTH, RIGHT = 420, 20  # pixels
 MOST_POINTS = 300
 _MARGIN = 46  # of the vertical axis' labels
 _LABELS = 128  # of the slices' names
@@ -139,24 +140,27 @@ def split_plot(changes: Sequence[tuple[float, float]], start: float, end: float)
     return SplitPlot(height, left, right, " ".join(corners), _time_ticks(start, end, x), y_ticks)
 
 
-def forest_plot(estimates: Sequence[Estimate]) -> ForestPlot | None:
-    """The plot of one metric's effects on slices; those with infinite bounds are left out, None when all are."""
+def forest_plot(estimates: Sequence[Estimate], scale: float) -> ForestPlot | None:
+    """The plot of one metric's effects on slices, times `scale`.
+
+    Those with infinite bounds are left out; None when all are.
+    """
     known = [one for one in estimates if one.effect is not None and math.isfinite(one.high - one.low)]
     if not known:
         return None
-    x_at = nice_ticks(min([0.0, *(one.low for one in known)]), max([0.0, *(one.high for one in known)]), 5)
+    lows, highs = [scale * one.low for one in known], [scale * one.high for one in known]
+    x_at = nice_ticks(min([0.0, *lows]), max([0.0, *highs]), 5)
     left, right = float(_LABELS), float(WIDTH - 44)
 
     def x(value: float) -> float:
         return round(left + 6 + (right - left - 12) * (value - x_at[0]) / (x_at[-1] - x_at[0]), 1)
 
     rows = []
-    for at, one in enumerate(known):
+    for at, (one, low, high) in enumerate(zip(known, lows, highs, strict=True)):
         assert one.effect is not None
         units = one.n_control + one.n_candidate
-        said = f"{number(one.effect, signed=True)} [{number(one.low, signed=True)}, {number(one.high, signed=True)}]"
-        title = f"{one.slice}: {said}, {units} units"
-        marks = (x(one.effect), x(one.low), x(one.high))
+        title = f"{one.slice}: {change(one.effect, one.metric)} {bounds(one)}, {units} units"
+        marks = (x(scale * one.effect), x(low), x(high))
         rows.append(ForestRow(one.slice, 20.0 + 22 * at, units, *marks, direction(one), title))
     ticks = [(x(value), number(value, signed=True, digits=_digits(x_at))) for value in x_at]
     return ForestPlot(20.0 + 22 * len(known) + 14, left, right, rows, x(0.0), ticks)
@@ -168,12 +172,6 @@ def direction(estimate: Estimate) -> str:
     if not estimate.higher_is_better:
         better, worse = worse, better
     return "up" if better else "down" if worse else "even"
-
-
-def duration(seconds: float) -> str:
-    """ "90 s", "2.5 h" """
-    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= 2 * size), _UNITS[-1])
-    return f"{seconds / size:.3g} {unit}"
 
 
 def _thinned(points: Sequence[Point]) -> Sequence[Point]:

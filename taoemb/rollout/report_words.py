@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from taoemb.evaluation.plots import number
 from taoemb.rollout.measured import Estimate
+from taoemb.rollout.wording import POINTS
 
 WORDS = {
     "query_goodrate": "Query Goodrate",
@@ -22,16 +23,34 @@ WORDS = {
 GRADES = {4: "Excellent", 3: "Related", 2: "Mismatch", 1: "Irrelevant"}
 
 
-def shown(value: float, metric: str, *, signed: bool = False) -> str:
-    """A value of a metric: milliseconds with one digit, shares with three."""
-    if metric == "latency_ms":
-        return f"{number(value, signed=signed, digits=1)} ms"
-    return number(value, signed=signed)
+def scale(metric: str) -> float:
+    """What a metric is multiplied with to be shown: shares are percent, differences of shares points of 100."""
+    return 100.0 if metric in POINTS else 1.0
+
+
+def shown(value: float, metric: str) -> str:
+    """A level of a metric, e.g. 62.0 % or 18.2 ms."""
+    if metric in POINTS:
+        return f"{number(100 * value, digits=1)} %"
+    return f"{number(value, digits=1)} ms" if metric == "latency_ms" else number(value)
+
+
+def change(value: float, metric: str) -> str:
+    """A difference in a metric, e.g. +6.70 points."""
+    if abs(value) == float("inf"):
+        return "∞" if value > 0 else "−∞"
+    return f"{_signed(value, metric)}{unit(metric)}"
 
 
 def bounds(estimate: Estimate) -> str:
-    """The confidence sequence's two ends."""
-    return f"[{_bound(estimate.low, estimate.metric)}, {_bound(estimate.high, estimate.metric)}]"
+    """The two ends of an interval, in the units of :func:`change`."""
+    ends = ("∞" if abs(end) == float("inf") else _signed(end, estimate.metric) for end in (estimate.low, estimate.high))
+    return f"[{', '.join(ends)}]"
+
+
+def unit(metric: str) -> str:
+    """The unit of a difference, with a space before it."""
+    return " points" if metric in POINTS else " ms" if metric == "latency_ms" else ""
 
 
 def level(alpha: float) -> str:
@@ -54,7 +73,6 @@ def utc(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _bound(value: float, metric: str) -> str:
-    if abs(value) == float("inf"):
-        return "∞" if value > 0 else "−∞"
-    return shown(value, metric, signed=True)
+def _signed(value: float, metric: str) -> str:
+    digits = 1 if metric == "latency_ms" else 2 if metric in POINTS else 3
+    return number(scale(metric) * value, signed=True, digits=digits)
