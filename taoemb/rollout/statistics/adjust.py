@@ -28,7 +28,7 @@ def guesses(y: np.ndarray, x: np.ndarray | None, first: float) -> np.ndarray:
     start = max(30, ROWS_A_COVARIATE * x_ND.shape[1])
     while start < len(y):
         end = min(len(y), int(start * GROWTH) + 1)
-        mean, slope = _regression(x_ND[:start], y[:start])
+        mean, slope = regression(x_ND[:start], y[:start])
         m[start:end] += (x_ND[start:end] - mean) @ slope
         start = end
     return m
@@ -40,7 +40,7 @@ def _with_known(x_ND: np.ndarray) -> np.ndarray:
     return filled if known.all() else np.concatenate([filled, known.astype(np.float64)], axis=1)
 
 
-def _regression(x_ND: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def regression(x_ND: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means of the covariates and their slopes; a covariate that does not vary gets slope 0 (least norm)."""
     mean = x_ND.mean(axis=0)
     slope, *_ = np.linalg.lstsq(x_ND - mean, y - y.mean(), rcond=1e-10)

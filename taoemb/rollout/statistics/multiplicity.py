@@ -38,11 +38,11 @@ def levels(plan: Plan, slices: Iterable[str]) -> Mapping[tuple[str, str], Sides]
     Intervals that decide nothing get `alpha` in all.
     """
     names = [ALL, *(one for one in dict.fromkeys(slices) if one != ALL)]
-    judged = {(metric, one) for metric, one, _ in checks(plan, names)} | {(plan.metric, ALL)}
+    judged = dict.fromkeys([(plan.metric, ALL), *((metric, one) for metric, one, _ in checks(plan, names))])
     harm = plan.harm_alpha / len(judged)
     found = {}
     for metric in get_args(MetricName):
-        for one in {*names, *(name for named, name in judged if named == metric)}:
+        for one in dict.fromkeys([*names, *(name for named, name in judged if named == metric)]):
             if (metric, one) not in judged:
                 found[metric, one] = Sides(plan.alpha / 2, plan.alpha / 2)
             elif metric in LOWER_IS_BETTER:
