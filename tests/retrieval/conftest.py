@@ -39,9 +39,8 @@ class Releases:
     other: Release
 
 
-@pytest.fixture(scope="session")
-def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
-    root = tmp_path_factory.mktemp("releases")
+def make_releases(root: Path) -> Releases:
+    """Save the three releases under `root`."""
     encoders = [
         load_encoder(
             EncoderConfig(model=str(make_model(root / f"model{seed}", seed)), pooling="mean", item_template=TEMPLATE)
@@ -51,6 +50,11 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
     base = save_release(root / "base", encoders[0])
     query_only = save_release(root / "query-only", encoders[1], item_source=base, parent=base)
     return Releases(base, query_only, save_release(root / "other", encoders[2], parent=base))
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    return make_releases(tmp_path_factory.mktemp("releases"))
 
 
 @pytest.fixture
