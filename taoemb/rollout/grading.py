@@ -6,6 +6,7 @@ Grades are kept in the pages' order of arrival; a judge that is slow or away del
 
 import concurrent.futures
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -25,13 +25,14 @@ GATEWAY = "gateway"
 HOST = "127.0.0.1"
 _ASK_S = 3.0
 _WATCH_S = 0.5
+GIVE_UP = 3
 
 
 class LocalBackend:
     """The backend of one folder; `replicas` encoders an arm. Threads and commands may share the folder."""
 
     def __init__(self, folder: Path, config: Config, replicas: int = 1) -> None:
-        self.folder, self._config, self._replicas = folder, config, replicas
+        self.folder, self.config, self._replicas = folder, config, replicas
         self.processes = Processes(folder)
         self._traffic_file = folder / "traffic.json"
 
@@ -79,6 +80,13 @@ class LocalBackend:
         candidate, other = (None, "") if traffic.candidate is None else self._read_back(traffic.candidate)
         return Observed(control, candidate, traffic.percent, "; ".join(filter(None, (problem, other))))
 
+    def check_lives(self) -> None:
+        """Raises TaoembError with the last words of a process that ends again and again."""
+        for one in self.processes.all().values():
+            if one.deaths >= GIVE_UP:
+                said = self.processes.last_words(one.name) or "it said nothing"
+                raise TaoembError(f"{one.name} stops at its start: {said} (log: {self.folder}/logs/{one.name}.log)")
+
     def keep_alive(self) -> None:
         """Start again what died."""
         with self.processes.locked():
@@ -119,8 +127,8 @@ class LocalBackend:
                 self._must_answer(traffic)
                 traffic = Traffic(control=traffic.candidate)
                 write_traffic(self._traffic_file, traffic)
-            if not is_lite(self._config.milvus):
-                activate(self._config, traffic.control.release)
+            if not is_lite(self.config.milvus):
+                activate(self.config, traffic.control.release)
             self._stop_others(traffic.control.release)
 
     def rollback(self) -> None:
@@ -138,8 +146,8 @@ class LocalBackend:
             self.processes.remove(*names)
             if self._traffic_file.exists():
                 release = self.traffic().control.release
-                if is_lite(self._config.milvus):
-                    activate(self._config, release)
+                if is_lite(self.config.milvus):
+                    activate(self.config, release)
                 self._traffic_file.unlink()
 
     def _want(self, release: str, location: str) -> Arm:
@@ -185,12 +193,12 @@ class LocalBackend:
     def _must_search(self, traffic: Traffic) -> None:
         """One search of a tester through the gateway, forced onto the candidate."""
         assert traffic.candidate is not None
-        token = self._config.gateway.tester_token_file
+        token = self.config.gateway.tester_token_file
         headers = {"x-taoemb-tester": token.read_text(encoding="utf-8").strip()} if token is not None else {}
         url = f"{self.gateway_url()}/search"
         try:
             body = {"query": "read back", "arm": "candidate", "k": 1}
-            timeout = self._config.gateway.patience_s + _ASK_S
+            timeout = self.config.gateway.patience_s + _ASK_S
             answer = httpx.post(url, json=body, headers=headers, timeout=timeout, trust_env=False)
             answer.raise_for_status()
         except httpx.HTTPStatusError as error:
