@@ -5,10 +5,11 @@ page was given to people with a known probability q, whatever was on it,
 
     g_i + (h_i - g_i) / q  on pages with a human grade h_i,      g_i  on the others
 
-has the mean of the human grades, for any prediction g_i from the judge's grade and earlier rows. So the effect of these
-values is the effect in human grades, with the same sequences, and the better the judge predicts people, the less of their
-work it takes (prediction-powered inference: Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023, Science 382; with
-known probabilities Zrnic and Candes 2024, "Active statistical inference", whose betting form this is).
+has the mean of the human grades, for any prediction g_i from the judge's grade and earlier rows. So the effect of
+these values is the effect in human grades, with the same sequences, and the better the judge predicts people, the
+less of their work it takes (prediction-powered inference: Angelopoulos, Bates, Fannjiang, Jordan and Zrnic 2023,
+Science 382; with known probabilities Zrnic and Candes 2024, "Active statistical inference", whose betting form this
+is).
 """
 
 import numpy as np
