@@ -38,14 +38,15 @@ def graph(encoder: Encoder, digest: str, precision: GraphPrecision, kept: Path |
     """
     if kept is None:
         with tempfile.TemporaryDirectory(prefix="taoemb-graph-") as folder:
-            yield _make(encoder, precision, Path(folder))
+            _make(encoder, digest, precision, None, Path(folder) / _FILE)
+            yield Path(folder) / _FILE
         return
     place = kept / digest / f"{_FORMAT}-{precision}"
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
         try:
-            _make(encoder, precision, partial)
+            _make(encoder, digest, precision, kept, partial / _FILE)
             _put(partial, place)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -61,16 +62,12 @@ def _put(partial: Path, place: Path) -> None:
             raise
 
 
-def _make(encoder: Encoder, precision: GraphPrecision, folder: Path) -> Path:
-    target = folder / _FILE
+def _make(encoder: Encoder, digest: str, precision: GraphPrecision, kept: Path | None, target: Path) -> None:
     if precision == "fp32":
         export(encoder, target)
-        return target
-    with tempfile.TemporaryDirectory(prefix="taoemb-graph-") as plain:
-        source = Path(plain) / _FILE
-        export(encoder, source)
-        quantise(source, target)
-    return target
+    else:
+        with graph(encoder, digest, "fp32", kept) as source:
+            quantise(source, target)
 
 
 class _Whole(nn.Module):
