@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from taoemb import __version__
-from taoemb.cli import data, demo, evaluate, judge, pipeline, publish, releases, search, serve, train
+from taoemb.cli import data, demo, evaluate, judge, pipeline, publish, releases, rollout, search, serve, train
 from taoemb.config import let_threads_sleep
 from taoemb.errors import TaoembError
 
@@ -25,6 +25,7 @@ for noun, group in {
     "train": train.app,
     "releases": releases.app,
     "pipeline": pipeline.app,
+    "rollout": rollout.app,
     "serve": serve.app,
 }.items():
     app.add_typer(group, name=noun)

@@ -140,8 +140,8 @@ def _check_bound(config: Config, releases: Sequence[Release]) -> None:
             try:
                 store.binding(release.manifest.digest)
             except InputError as error:
-                where = f"`taoemb publish --no-activate --release {release.path} --data … --milvus {config.milvus.uri}`"
-                raise InputError(f"{error}: run {where}") from None
+                command = f"taoemb publish --no-activate --release {release.path} --milvus {config.milvus.uri} --data …"
+                raise InputError(f"{error}: run `{command}`") from None
 
 
 def _backend(folder: Path, config: Config, replicas: int) -> LocalBackend:
@@ -194,7 +194,7 @@ def _unready(url: str) -> str:
 
 
 def _settled_paths(config: Config, folder: Path) -> Config:
-    """Paths made absolute, for processes that run elsewhere; events that are kept nowhere special go into the folder."""
+    """Paths made absolute, for processes that run elsewhere; events without a place of their own go into the folder."""
     update: dict[str, object] = {}
     if is_lite(config.milvus):
         uri = str(Path(config.milvus.uri).absolute())
