@@ -36,9 +36,16 @@ def _problem_of(column: Column[Any], value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"{str(value)[:40]!r} is not a number"
     if isinstance(kind, Double):
-        return None if math.isfinite(value) else f"{value} is not finite"
+        return None if _is_finite(value) else "not a finite number"
     limit = _INT[type(kind)]
-    return None if isinstance(value, int) and -limit <= value < limit else f"{value} is not a whole number within range"
+    return None if isinstance(value, int) and -limit <= value < limit else "not a whole number within range"
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _problem_of_text(value: Any, length: int | None) -> str | None:
@@ -58,6 +65,6 @@ def _problem_of_text(value: Any, length: int | None) -> str | None:
 def _problem_of_json(value: Any) -> str | None:
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         return f"not JSON ({error})"
     return None

@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 
 def encode(entry: Entry) -> bytes:
-    """As a line. Raises TypeError or ValueError for what JSON can't hold."""
+    """As a line. Raises TypeError, ValueError or RecursionError for what JSON can't hold."""
     return json.dumps([entry.table, dict(entry.row)], separators=(",", ":")).encode() + b"\n"
 
 
@@ -61,7 +61,7 @@ class Shipper:
     def reject(self, table: str, row: Any, reason: str) -> None:
         """Keep a row that can't be written beside its reason, as far as there is room."""
         self._metrics.rejected.labels(table).inc()
-        line = json.dumps({"at": time.time(), "table": table, "reason": reason, "row": row}, default=repr) + "\n"
+        line = json.dumps({"at": time.time(), "table": table, "reason": reason, "row": row}) + "\n"
         try:
             self._rejected.parent.mkdir(exist_ok=True)
             with self._rejected.open("a", encoding="utf-8") as out:
@@ -79,7 +79,7 @@ class Shipper:
             table, row = json.loads(line)
             if table in TABLES and isinstance(row, dict):
                 return Entry(table, row)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             pass
         self.reject("unknown", line.decode(errors="replace"), "not a line of a spool")
         return None

@@ -73,8 +73,8 @@ class Recorder:
         self._metrics.recorded.labels(entry.table).inc()
         try:
             line = encode(entry)
-        except (TypeError, ValueError) as error:
-            self._shipper.reject(*entry, reason=str(error))
+        except (TypeError, ValueError, RecursionError) as error:
+            self._shipper.reject(entry.table, repr(entry.row), str(error))
             return
         try:
             self._spool.append(line)
