@@ -374,10 +374,14 @@ class EventsConfig(_Section):
 
     url: str = Field("sqlite:///events.db", description="SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://…")
     url_file: Path | None = Field(None, description="File that holds the URL (a mounted Secret); wins over `url`.")
-    spool: Path = Field(Path("spool"), description="Folder for what the database could not take yet.")
+    spool: Path = Field(
+        Path("spool"), description="Folder on a local disk for rows on their way; processes and restarts share it."
+    )
     batch: int = Field(500, ge=1, description="Rows in one transaction.")
     flush_s: float = Field(0.25, gt=0, description="Longest that a row waits for others.")
-    queue: int = Field(10_000, ge=1, description="Rows in memory; beyond, they go to the spool at once.")
+    queue: int = Field(
+        10_000, ge=1, description="Rows in memory while the spool can't be written; beyond, they are lost and counted."
+    )
     timeout_s: float = Field(5.0, gt=0, description="A database that does not answer for so long counts as away.")
 
 

@@ -64,3 +64,28 @@ def encoder(
         exit_with_parent=exit_with_parent,
         on_ready=tell,
     )
+
+
+@app.command()
+def migrate(config: ConfigOption = None, set_: SetOption = None, as_json: JsonOption = False) -> None:
+    """Bring the events database (events.url) to this version's tables; servers do so too when they start."""
+    tree = settings(config, set_)
+    from taoemb.serving.database import database_url
+    from taoemb.serving.migrate import migrate as upgrade
+
+    emit({"revision": upgrade(database_url(tree.events))}, as_json)
+
+
+@app.command()
+def prune_events(
+    days: Annotated[float, typer.Option("--older-than-days", min=0, help="Age from which pages go.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete old pages with their events and grades; a rollout goes as a whole, its decisions stay."""
+    tree = settings(config, set_)
+    from taoemb.serving.prune import prune
+
+    gone = prune(tree.events, days)
+    emit({"pages": gone.pages, "events": gone.events}, as_json, title="Deleted")

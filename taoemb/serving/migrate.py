@@ -69,7 +69,7 @@ def _use_write_ahead_log(engine: Engine) -> None:
             if mode == "wal":
                 return
             connection.cursor().execute("PRAGMA journal_mode=WAL")
-        except engine.dialect.loaded_dbapi.OperationalError as error:
+        except engine.dialect.loaded_dbapi.Error as error:
             if time.monotonic() > until or "locked" not in str(error):
                 raise OperationalError("PRAGMA journal_mode", {}, error) from error
             time.sleep(0.02)

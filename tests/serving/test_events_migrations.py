@@ -68,3 +68,9 @@ def test_an_absent_server_is_told_without_its_password():
     assert "127.0.0.1" in str(failure.value)
     assert "secret" not in str(failure.value)
     assert not isinstance(failure.value, InputError)
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path):
+    (tmp_path / "notes.txt").write_text("not a database " * 100)
+    with pytest.raises(TaoembError, match="file is not a database"):
+        migrate(f"sqlite:///{tmp_path}/notes.txt")
