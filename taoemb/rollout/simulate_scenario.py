@@ -68,11 +68,11 @@ class Scenario:
         control = self.quality + self.drift * time
         return control if arm == "control" else control + self.lift + self.novelty * math.exp(-time / FADE)
 
-    def average_lift(self, until: float) -> float:
-        """Mean of the true lift over the time from 0 to `until`: what a measurement of that time estimates."""
-        if until <= 0:
-            return self.lift + self.novelty
-        return self.lift + self.novelty * FADE * (1 - math.exp(-until / FADE)) / until
+    def lift_at(self, time: float) -> float:
+        """Candidate minus control as assigned: none while one of them is away and the other answers for both."""
+        if self.is_out("control", time) or self.is_out("candidate", time):
+            return 0.0
+        return self.mean("candidate", time) - self.mean("control", time)
 
     def is_out(self, victim: Victim, time: float) -> bool:
         """Whether it does not answer at that time."""
