@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -67,6 +68,28 @@ def test_reading_on_gives_what_came_since(store, monkeypatch):
         seen += news
         last = seen[-1].number if seen else 0
     assert seen == list(store.unit_pages("summer"))
+
+
+def test_a_reader_misses_no_row_of_writers_that_write_at_once(store):
+    rows = random_pages(5, 600)
+
+    def write(share):
+        for batch in batches(share, 4):
+            store.add_pages(batch)
+
+    seen, last = [], 0
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(write, rows[place::3]) for place in range(3)]
+        while True:
+            over = all(writer.done() for writer in writers)
+            news = list(store.all_pages("summer", last))
+            seen += news
+            last = seen[-1].number if seen else 0
+            if over:
+                break
+    assert [writer.exception() for writer in writers] == [None] * 3
+    assert {one.request_id for one in seen} == {row["request_id"] for row in rows if row["rollout"] == "summer"}
+    assert seen == list(store.all_pages("summer"))
 
 
 def test_pages_come_back_as_they_went_in(store):
