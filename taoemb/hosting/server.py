@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 import kserve
 import uvicorn
-from kserve.protocol.dataplane import DataPlane
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -45,12 +44,12 @@ class BoundServer(kserve.ModelServer):
     ) -> None:
         """`headers` go with every reply; `on_ready` is called once requests are taken."""
         super().__init__(http_port=port, enable_grpc=False, enable_latency_logging=False, grace_period=drain_s)
-        self.dataplane = _ReadyWhileItsModelsAre(model_registry=self.registered_models)
         self._host, self._linger_s, self._headers, self._on_ready = host, linger_s, headers, on_ready
 
     def serve(self, model: kserve.Model, routes: Sequence[BaseRoute]) -> None:
         """Serve `model` and `routes`, which win over KServe's own, until SIGTERM or SIGINT."""
-        kserve.model_server.app.router.routes.extend([*routes, *_REFUSED])
+        ready = Route("/v2/health/ready", self._ready, methods=["GET"])
+        kserve.model_server.app.router.routes.extend([*routes, ready, *_REFUSED])
         for noisy in ("kserve.trace", "uvicorn.access"):  # a line a request
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.start([model])
@@ -63,17 +62,15 @@ class BoundServer(kserve.ModelServer):
         rest._server = _DrainingServer(rest.config, self._linger_s, self._on_ready, self._leave)
         super().register_signal_handler()
 
+    async def _ready(self, request: Request) -> Response:
+        """KServe's own says ready whatever its models say."""
+        models = self.registered_models.get_models().values()
+        ready = bool(models) and all([await model.healthy() for model in models])
+        return JSONResponse({"ready": ready}, 200 if ready else 503)
+
     def _leave(self) -> None:
         for model in self.registered_models.get_models().values():
             model.stop()
-
-
-class _ReadyWhileItsModelsAre(DataPlane):
-    """KServe's own says ready whatever its models say."""
-
-    async def ready(self) -> bool:
-        models = list(self.model_registry.get_models().values())
-        return bool(models) and all([await model.healthy() for model in models])
 
 
 class _DrainingServer(uvicorn.Server):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from taoemb.config import EncoderServerConfig
+from taoemb.encoder.manifest import read_manifest
 from taoemb.hosting.entry import check_port, import_kserve, stop_with_parent
 
 RELEASE_HEADER = "x-taoemb-release"
@@ -33,6 +34,7 @@ def serve_encoder(
     if exit_with_parent:
         stop_with_parent()
     check_port(host, port)
+    read_manifest(release)  # what is no release is told before anything heavy is imported
     import_kserve()
     from prometheus_client import REGISTRY
 

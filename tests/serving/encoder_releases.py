@@ -7,7 +7,23 @@ from taoemb.encoder.model import load_encoder
 from taoemb.encoder.release import Release, save_release
 from tests.word_bert import word_bert
 
-WORDS = "red blue oak steel sofa lamp rug usb c cable shoes for men without arms query : 42 и ноутбук 靴".split()
+WORDS = [
+    "red",
+    "blue",
+    "oak",
+    "sofa",
+    "lamp",
+    "usb",
+    "c",
+    "cable",
+    "shoes",
+    "for",
+    "men",
+    "query",
+    ":",
+    "42",
+    "ноутбук",
+]
 TEXTS = ["red sofa", "usb c cable", "", "blue oak lamp " * 20, "ноутбук 42", "unheard-of words", "靴", "shoes for men"]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
