@@ -7,6 +7,7 @@ import typer
 
 from taoemb.cli.common import ConfigOption, JsonOption, SetOption, Table, emit, settings
 from taoemb.cli.publish import MilvusOption, with_uri
+from taoemb.cli.simulate import simulate
 
 if TYPE_CHECKING:
     from taoemb.config import Config
@@ -16,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Roll a release out by live traffic
 EXIT_CODES = {"Promoted": 0, "RolledBack": 3, "Inconclusive": 4, "Failed": 1}
 DirOption = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Folder of the rollout.")]
 WhyOption = Annotated[str, typer.Option("--why", help="Reason, kept for audit.")]
+app.command()(simulate)
 
 
 @app.command()

@@ -117,9 +117,9 @@ def render(data: ReportData, refresh_s: int = 0) -> str:
         goal_up=plan.metric not in LOWER_IS_BETTER,
         split=split_plot([(c.at, share) for c, share in changes], data.started, data.until),
         percent=changes[-1][1] if changes else 0.0,
-        totals=_by_importance([one for one in estimates if one.slice == "all"], plan),
+        totals=_by_importance([one for one in estimates if one.slice == ALL], plan),
         guards=guards(plan, estimates),
-        slices=[one for one in estimates if one.slice != "all"],
+        slices=[one for one in estimates if one.slice != ALL],
         forest=forest_plot(
             _largest([one for one in estimates if one.metric == plan.metric]), report_words.scale(plan.metric)
         ),
@@ -215,12 +215,13 @@ def _shares(changes: Sequence[Change], plan: Plan) -> list[tuple[Change, float]]
 
 
 def _by_importance(estimates: Sequence[Estimate], plan: Plan) -> list[Estimate]:
-    """The deciding metric first, then in the order of the words."""
+    """The deciding metric first, then what has units, in the order of the words."""
     order = list(report_words.WORDS)
-    return sorted(estimates, key=lambda one: (one.metric != plan.metric, order.index(one.metric)))
+    known = [one for one in estimates if one.metric == plan.metric or one.effect is not None]
+    return sorted(known, key=lambda one: (one.metric != plan.metric, order.index(one.metric)))
 
 
 def _largest(estimates: Sequence[Estimate]) -> list[Estimate]:
     """The whole first, then the slices with the most units."""
-    ordered = sorted(estimates, key=lambda one: (one.slice != "all", -one.n_control - one.n_candidate, one.slice))
+    ordered = sorted(estimates, key=lambda one: (one.slice != ALL, -one.n_control - one.n_candidate, one.slice))
     return ordered[: _SLICES + 1]
