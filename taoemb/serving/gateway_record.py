@@ -1,6 +1,5 @@
 """One served search as its reply and as its row for the measurement: both from the same values."""
 
-import dataclasses
 import time
 import uuid
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def page_row(ask: Ask, served: Served, times: Timed) -> dict[str, Any]:
         "filter": ask.filter,
         "release": _only(served, "release"),
         "collection": _only(served, "collection"),
-        "items": [_item(dataclasses.asdict(hit), team) for hit, team in served.items],
+        "items": [_item(vars(hit), team) for hit, team in served.items],
         "status": status(served),
         **_milliseconds(times),
     }
@@ -94,7 +93,7 @@ def _only(served: Served, name: str) -> str:
 
 
 def _item(item: dict[str, Any], team: str | None) -> dict[str, Any]:
-    return item if team is None else item | {"team": team}
+    return dict(item) if team is None else item | {"team": team}
 
 
 def _milliseconds(times: Timed) -> dict[str, float]:

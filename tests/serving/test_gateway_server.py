@@ -101,8 +101,8 @@ def test_every_page_and_event_is_recorded(gateway: Gateway, gateway_encoders: En
     wait_until(lambda: any(row["request_id"] == page["request_id"] for row in recorded(gateway.folder, "pages", 1)))
     [row] = [row for row in recorded(gateway.folder, "pages", 1) if row["request_id"] == page["request_id"]]
     expected = {
-        "rollout": "recorded", "unit": user, "assigned": "candidate", "served": "candidate", "forced": 0, "percent": 50.0,
-        "query": QUERIES[0], "k": 3, "filter": 'brand == "acme"', "status": "ok",
+        "rollout": "recorded", "unit": user, "assigned": "candidate", "served": "candidate", "forced": 0,
+        "percent": 50.0, "query": QUERIES[0], "k": 3, "filter": 'brand == "acme"', "status": "ok",
         "release": gateway_encoders["other"].digest, "collection": page["collection"],
     }  # fmt: skip
     assert expected.items() <= row.items()
