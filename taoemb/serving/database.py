@@ -1,7 +1,10 @@
 """Opens the events database, the same way for whoever writes and whoever reads: SQLite or PostgreSQL."""
 
+import os
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +51,8 @@ def open_engine(url: str, *, timeout_s: float, statement_timeout_s: float | None
         if parsed.get_backend_name() == "postgresql":
             arguments = _postgres_arguments(timeout_s, statement_timeout_s)
             parsed = parsed.set(drivername="postgresql+psycopg")
-            return create_engine(parsed, connect_args=arguments, pool_pre_ping=True, pool_timeout=timeout_s)
+            asks_first = statement_timeout_s is None  # who has a limit tries again by itself
+            return create_engine(parsed, connect_args=arguments, pool_pre_ping=asks_first, pool_timeout=timeout_s)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise InputError(f"events.url {shown}: {error}; use postgresql+psycopg://…") from None
     raise InputError(f"events.url {shown}: use sqlite:///FILE or postgresql+psycopg://…")
@@ -72,6 +76,28 @@ def writing(engine: Engine) -> Iterator[Connection]:
             yield connection
     except SQLAlchemyError as error:
         raise database_failure(engine, error) from None
+
+
+@contextmanager
+def answered_within(connection: Connection, seconds: float) -> Iterator[None]:
+    """Hang up on a PostgreSQL server that says nothing for so long; its own time-outs end with it when it hangs."""
+    driver = connection.connection.dbapi_connection
+    if connection.dialect.name != "postgresql" or driver is None:
+        yield
+        return
+    timer = threading.Timer(seconds, _hang_up, [driver])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _hang_up(driver: Any) -> None:
+    if not driver.closed:
+        with socket.socket(fileno=os.dup(driver.fileno())) as line, suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)
 
 
 def database_failure(engine: Engine, error: SQLAlchemyError) -> TaoembError:

@@ -26,12 +26,16 @@ def recorder_metrics(registry: CollectorRegistry) -> RecorderMetrics:
     def rows(name: str, what: str) -> Counter:
         return Counter(f"taoemb_events_{name}_rows", what, ["table"], registry=registry)
 
+    def state(name: str, what: str) -> Gauge:
+        # processes that share a spool all see the same: the latest to look tells it
+        return Gauge(f"taoemb_events_{name}", what, registry=registry, multiprocess_mode="mostrecent")
+
     return RecorderMetrics(
         recorded=rows("recorded", "Rows handed over by the gateway."),
         written=rows("written", "Rows the database has taken; a row may count again after a crash."),
         replayed=rows("replayed", "Written rows that had waited for the database or come from a process that ended."),
         rejected=rows("rejected", "Rows that can't be written for their content; kept in the spool's rejected/."),
         lost=rows("lost", "Rows that neither the spool nor memory could take."),
-        away=Gauge("taoemb_events_database_away", "1 while the database does not answer.", registry=registry),
-        lag=Gauge("taoemb_events_lag_seconds", "Age of the oldest row that waits.", registry=registry),
+        away=state("database_away", "1 while the database does not answer."),
+        lag=state("lag_seconds", "Age of the oldest row that waits."),
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Table
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
-from taoemb.serving.database import WRITES, database_failure, open_engine
+from taoemb.serving.database import WRITES, answered_within, database_failure, open_engine
 from taoemb.serving.insert import insert_events, insert_pages
 from taoemb.serving.migrate import upgrade
 from taoemb.serving.recorder_metrics import RecorderMetrics
@@ -38,6 +38,7 @@ class Shipper:
 
     def __init__(self, url: str, timeout_s: float, rejected: Path, metrics: RecorderMetrics) -> None:
         self._engine = open_engine(url, timeout_s=timeout_s, statement_timeout_s=timeout_s)
+        self._timeout_s = timeout_s
         self._migrated = False
         self._rejected, self._metrics = rejected, metrics
 
@@ -111,11 +112,14 @@ class Shipper:
         if not self._migrated:
             upgrade(self._engine)
             self._migrated = True
-        with self._engine.connect().execution_options(**WRITES) as connection, connection.begin():
+        with self._engine.connect().execution_options(**WRITES) as connection, connection.begin() as transaction:
             for name, insert in (("pages", insert_pages), ("events", insert_events)):
                 rows = [_columns(entry) for entry in entries if entry.table == name]
                 for start in range(0, len(rows), _STATEMENT_ROWS):
-                    insert(connection, rows[start : start + _STATEMENT_ROWS])
+                    with answered_within(connection, self._timeout_s):
+                        insert(connection, rows[start : start + _STATEMENT_ROWS])
+            with answered_within(connection, self._timeout_s):
+                transaction.commit()
 
 
 def _columns(entry: Entry) -> dict[str, Any]:

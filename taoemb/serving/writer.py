@@ -39,7 +39,6 @@ class Recorder:
         self._spool = Spool(config.spool)
         rejected = config.spool / "rejected" / f"{self._spool.owner}.jsonl"
         self._shipper = Shipper(database_url(config), config.timeout_s, rejected, self._metrics)
-        self._metrics.lag.set_function(lambda: self._spool.lag_s(time.time()))
         self._memory: deque[Entry] = deque()
         self._full = False
         self._away = False
@@ -108,6 +107,7 @@ class Recorder:
                 self._away = False
                 pause = self._config.flush_s
             self._metrics.away.set(self._away)
+            self._metrics.lag.set(self._spool.lag_s(time.time()))
             if closing:
                 self._shipper.close()
                 return
