@@ -159,6 +159,7 @@ def _template(body: Body, predictor: Body) -> Body:
 def _handler(kserve: FakeKServe) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # one packet an answer: two would wait for the client's delayed acknowledgement
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))

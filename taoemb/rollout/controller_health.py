@@ -1,0 +1,89 @@
+"""What a controller says of itself over HTTP: alive, ready, and numbers for Prometheus."""
+
+import threading
+import time
+from collections import Counter as Tally
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from taoemb.errors import InputError
+from taoemb.rollout.state import Phase
+
+
+class Health:
+    """What the controller tells it and what it answers."""
+
+    def __init__(self, stale_after_s: float) -> None:
+        """A controller that has not swept for `stale_after_s` is not alive any more."""
+        self._stale_after_s = stale_after_s
+        self._swept_at = time.monotonic()
+        self._ready = False
+        self._registry = CollectorRegistry()
+        self._leading = Gauge("taoemb_rollout_controller_leading", "1 while it leads.", registry=self._registry)
+        self._phases = Gauge(
+            "taoemb_rollouts", "EncoderRollouts by phase, as the leader sees them.", ["phase"], registry=self._registry
+        )
+        self._ticks = Counter(
+            "taoemb_rollout_controller_ticks", "Looks at an EncoderRollout.", ["result"], registry=self._registry
+        )
+
+    def swept(self, leading: bool) -> None:
+        """A sweep began."""
+        self._swept_at = time.monotonic()
+        self._leading.set(leading)
+        self._ready = self._ready or not leading
+
+    def listed(self, phases: Sequence[str]) -> None:
+        """The API server listed EncoderRollouts in these phases."""
+        self._ready = True
+        found = Tally(phases)
+        for phase in get_args(Phase):
+            self._phases.labels(phase).set(found[phase])
+
+    def ticked(self, error: BaseException | None) -> None:
+        """One EncoderRollout was looked at."""
+        self._ticks.labels("ok" if error is None else "failed").inc()
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a request."""
+        if path == "/metrics":
+            return 200, generate_latest(self._registry)
+        if path == "/healthz":
+            silent_s = time.monotonic() - self._swept_at
+            return (200, b"ok") if silent_s < self._stale_after_s else (503, b"no sweep for %d s" % silent_s)
+        if path == "/readyz":
+            return (200, b"ok") if self._ready else (503, b"nothing listed yet")
+        return 404, b"there are /healthz, /readyz and /metrics"
+
+
+@contextmanager
+def serve_health(health: Health, host: str, port: int) -> Iterator[int]:
+    """Serve it for as long as the block runs; gives the port. Raises InputError for one in use."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = health.answer(self.path)
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Probes are not news."""
+
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise InputError(f"controller.host {host}, controller.port {port}: {error.strerror or error}") from None
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.1,), name="health", daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()

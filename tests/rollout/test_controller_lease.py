@@ -1,0 +1,176 @@
+"""One leader at a time, on clocks that nobody compares; and the whole process: elect, work, answer, give back."""
+
+import threading
+
+import httpx
+import pytest
+
+from taoemb.config import load_config
+from taoemb.errors import InputError, TaoembError
+from taoemb.rollout.controller import run_controller
+from taoemb.rollout.controller_health import Health, serve_health
+from taoemb.rollout.lease import LEASES, Lease
+from tests.rollout.controller_world import SETTINGS, ControllerWorld
+from tests.rollout.fake_api import FakeApi
+from tests.rollout.fake_kserve import FakeKServe
+
+WHERE = ("leases", "search", SETTINGS.lease)
+
+
+class Clock:
+    """Seconds of one machine."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def api():
+    with FakeApi() as running:
+        yield running
+
+
+def candidate(api, name, start=0.0):
+    clock = Clock(start)
+    return Lease(api.client(), "search", name, SETTINGS, clock), clock
+
+
+def holder(api) -> str:
+    return api.get(*WHERE)["spec"]["holderIdentity"]
+
+
+def test_the_first_leads_and_the_second_waits_for_its_silence(api):
+    first, clock_1 = candidate(api, "first", 1e6)
+    second, clock_2 = candidate(api, "second", 5.0)  # another machine, another clock
+    assert first.attempt()
+    assert not second.attempt()
+    for _ in range(5):
+        clock_1.now += 0.5
+        clock_2.now += 0.5
+        assert first.attempt()
+        assert not second.attempt(), "a lease that is renewed does not run out"
+    clock_2.now += 0.9
+    assert not second.attempt()
+    clock_2.now += 0.2
+    assert second.attempt()
+    assert holder(api) == "second"
+    assert api.get(*WHERE)["spec"]["leaseTransitions"] == 1
+    assert not first.attempt()
+    assert not first.leading()
+
+
+def test_a_leader_that_cannot_renew_stops_before_another_may_start(api):
+    lease, clock = candidate(api, "first")
+    assert lease.attempt()
+    api.fail("GET", "leases", code=500, times=1000)
+    clock.now += SETTINGS.renew_s - 0.01
+    assert lease.leading()
+    with pytest.raises(TaoembError):
+        lease.attempt()
+    clock.now += 0.02
+    assert not lease.leading()
+    assert clock.now < SETTINGS.lease_s
+
+
+def test_of_two_that_ask_at_once_one_leads(api):
+    first, _ = candidate(api, "first")
+    second, _ = candidate(api, "second")
+    raced = []
+
+    def other(method: str, path: str) -> None:
+        if method in ("POST", "PUT") and not raced:
+            raced.append(1)
+            assert second.attempt()
+
+    api.before.append(other)
+    assert not first.attempt()
+    assert second.leading()
+    assert holder(api) == "second"
+
+
+def test_a_released_lease_is_free_at_once(api):
+    first, _ = candidate(api, "first")
+    second, _ = candidate(api, "second")
+    assert first.attempt()
+    first.release()
+    assert not first.leading()
+    assert holder(api) == ""
+    assert second.attempt()
+    first.release()
+    assert holder(api) == "second", "who does not hold it can't release it"
+
+
+def test_a_restarted_process_waits_for_its_predecessor(api):
+    """Another process of the same pod has another identity: a hanging predecessor may still act."""
+    first, _ = candidate(api, "pod_1_aaaa")
+    again, clock = candidate(api, "pod_1_bbbb")
+    assert first.attempt()
+    assert not again.attempt()
+    clock.now += 1.1
+    assert again.attempt()
+
+
+def test_the_lease_is_one_that_other_tools_read(api):
+    lease, _ = candidate(api, "first")
+    lease.attempt()
+    lease.attempt()
+    spec = api.client().get(LEASES, "search", SETTINGS.lease)["spec"]
+    assert spec["leaseDurationSeconds"] == 1
+    assert spec["leaseTransitions"] == 0
+    assert spec["acquireTime"] <= spec["renewTime"]
+    assert spec["renewTime"].endswith("Z")
+
+
+def test_two_processes_one_works_and_hands_over_when_told_to_end():
+    with FakeApi() as api, FakeKServe(api) as kserve:
+        world = ControllerWorld(api, kserve)
+        config = load_config(None, []).model_copy(update={"controller": SETTINGS})
+        stops = [threading.Event(), threading.Event()]
+        runs = [
+            threading.Thread(
+                target=run_controller,
+                args=(config,),
+                kwargs={"objects": api.client(), "tools": world.tools(), "stop": stop},
+            )
+            for stop in stops
+        ]
+        runs[0].start()
+        wait_for(lambda: ("leases", "default", SETTINGS.lease) in api.objects)
+        leader = api.get("leases", "default", SETTINGS.lease)["spec"]["holderIdentity"]
+        runs[1].start()
+        world.begin()
+        wait_for(world.ended)
+        assert world.status()["phase"] == "Promoted"
+        assert api.get("leases", "default", SETTINGS.lease)["spec"]["holderIdentity"] == leader
+        stops[0].set()
+        runs[0].join(30)
+        wait_for(lambda: api.get("leases", "default", SETTINGS.lease)["spec"]["holderIdentity"] not in ("", leader))
+        stops[1].set()
+        runs[1].join(30)
+        assert not any(run.is_alive() for run in runs)
+        assert api.get("leases", "default", SETTINGS.lease)["spec"]["holderIdentity"] == ""
+
+
+def test_health_tells_alive_from_ready():
+    health = Health(stale_after_s=0.2)
+    with serve_health(health, "127.0.0.1", 0) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        health.swept(leading=True)
+        assert [client.get(path).status_code for path in ("/healthz", "/readyz", "/none")] == [200, 503, 404]
+        health.listed(["Stepping", "Stepping", "Promoted"])
+        assert client.get("/readyz").status_code == 200
+        assert 'taoemb_rollouts{phase="Stepping"} 2.0' in client.get("/metrics").text
+        wait_for(lambda: client.get("/healthz").status_code == 503)
+        with pytest.raises(InputError, match=r"controller\.port"), serve_health(health, "127.0.0.1", port):
+            pass
+
+
+def wait_for(done, timeout_s: float = 60) -> None:
+    pause = threading.Event()
+    for _ in range(int(timeout_s / 0.02)):
+        if done():
+            return
+        pause.wait(0.02)
+    raise AssertionError("it did not happen")
