@@ -159,23 +159,10 @@ def report(
 
 def _drive(folder: Path, quiet: bool) -> "RolloutState":
     """Tick the folder's rollout to its end, saying each look unless `quiet`."""
-    from taoemb.rollout.drive import drive, stored
-    from taoemb.rollout.local import keeping_alive
     from taoemb.rollout.local_start import open_local
-    from taoemb.rollout.looking import Looker
-    from taoemb.rollout.progress_line import progress_line
-    from taoemb.serving.store import EventStore
+    from taoemb.rollout.local_watch import watch_local
 
-    there = open_local(folder)
-    with EventStore(there.config.events) as store:
-        _, plan, _ = stored(store.rollouts, there.name)
-        with Looker(store, there.config, plan, there.reward_judges) as looker, keeping_alive(there.backend):
-
-            def say(state: "RolloutState") -> None:
-                if not quiet:
-                    print(progress_line(state, plan, looker.last, looker.note), flush=True)
-
-            return drive(store.rollouts, there.name, there.backend, looker, say=say, warn=_warn)
+    return watch_local(open_local(folder), say=_nothing if quiet else _say, warn=_warn)
 
 
 def _decide(folder: Path, action: "Action", why: str, json: bool) -> str:
@@ -212,6 +199,14 @@ def _with_judge(tree: "Config", url: str | None) -> "Config":
     like = tree.judge
     judge = tree.heldout_judge or JudgeConfig(rubric=like.rubric, item_tokens=like.item_tokens, cache=like.cache)
     return tree.model_copy(update={"heldout_judge": judge.model_copy(update={"url": url})})
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _nothing(text: str) -> None:
+    """For programs, which read the result only."""
 
 
 def _warn(text: str) -> None:
