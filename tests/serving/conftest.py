@@ -10,6 +10,16 @@ from tests.serving.postgres import database, postgres, postgres_server
 __all__ = ["database", "gateway_encoders", "gateway_shop", "postgres", "postgres_server"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Known when a file of this folder is named on the command line, as `make fuzz` does."""
+    parser.addoption("--fuzz-requests", type=int, default=400, help="Requests sent to the gateway by its fuzz test.")
+
+
+@pytest.fixture
+def fuzz_requests(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--fuzz-requests", default=400)
+
+
 @pytest.fixture(scope="session")
 def gateway_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return make_shop(tmp_path_factory.mktemp("shop"))
