@@ -30,7 +30,8 @@ def simulate(
     judge_prejudice: Annotated[
         float,
         typer.Option(
-            "--judge-prejudice", help="Share of the candidate's own items that it calls Irrelevant (-: Excellent)."
+            "--judge-prejudice",
+            help="Share of items that only the candidate shows which it calls Irrelevant (negative: Excellent).",
         ),
     ] = 0.0,
     outage: Annotated[

@@ -55,7 +55,7 @@ class Scenario:
     judge_flips: float = 0.0
     """Share of the pairs that the judge grades at random, the same for both arms."""
     judge_prejudice: float = 0.0
-    """Share of the items that only the candidate's right answers show which the judge calls Irrelevant, or, when
+    """Share of the pairs with an item that only the candidate's pages show which the judge calls Irrelevant, or, when
     negative, Excellent."""
     outages: tuple[Outage, ...] = ()
 
@@ -84,14 +84,14 @@ class Scenario:
         grades_QN = world.grades_QN.copy()
         flipped_QN = rng.random(grades_QN.shape) < self.judge_flips
         grades_QN[flipped_QN] = rng.integers(1, 5, size=int(flipped_QN.sum()), dtype=np.int8)
-        only_QN = _shown(world, "candidate") & ~_shown(world, "control")
-        misjudged_QN = only_QN & (rng.random(grades_QN.shape) < abs(self.judge_prejudice))
+        only_N = _shown(world, "candidate") & ~_shown(world, "control")
+        misjudged_QN = only_N & (rng.random(grades_QN.shape) < abs(self.judge_prejudice))
         grades_QN[misjudged_QN] = 1 if self.judge_prejudice > 0 else 4
         return grades_QN
 
 
 def _shown(world: World, arm: ArmName) -> np.ndarray:
-    """Which items an arm's right answers show, (Q, N) bool."""
-    shown_QN = np.zeros(world.grades_QN.shape, dtype=bool)
-    np.put_along_axis(shown_QN, world.pages_QK[arm], True, axis=1)
-    return shown_QN
+    """Which items an arm's pages show, whatever the query, (N,) bool."""
+    shown_N = np.zeros(world.grades_QN.shape[1], dtype=bool)
+    shown_N[world.pages_QK[arm].ravel()] = True
+    return shown_N

@@ -78,7 +78,10 @@ def measurement(look: int, looks: int, slices: Sequence[str] = SLICES) -> Measur
         estimate("error_rate", "all", n, 0.0, 0.0, width / 20, False),
         estimate("latency_ms", "all", n, 18.2, 0.7, 9 * width, False),
         estimate("click_rate", "all", n, 0.31, 0.02, width, True),
-        *[estimate("item_goodrate", name, n // 4, 0.5, effect - 0.1 * at, width, True) for at, name in enumerate(slices)],
+        *[
+            estimate("item_goodrate", name, n // 4, 0.5, effect - 0.1 * at, width, True)
+            for at, name in enumerate(slices)
+        ],
     ]
     return Measurement(START + 20 + 10 * look, n + 20, n, 3, estimates, SampleRatio(n // 2 + 4, n // 2, n / 2, 0.42))
 
