@@ -75,12 +75,12 @@ def run_encoder(port: int) -> None:
     uvicorn.run(app, port=port, log_level="error", access_log=False, lifespan="off", timeout_keep_alive=600)
 
 
-def run_gateway(folder: Path, port: int, encoder: int) -> None:
+def run_gateway(folder: Path, port: int, encoder: int, workers: int) -> None:
     """The gateway, in two arms of the same stub."""
     arm = Arm(RELEASE, (f"http://127.0.0.1:{encoder}",))
     write_traffic(folder / "traffic.json", Traffic(arm, arm, 50.0, rollout="overhead", salt="salt"))
     app = GatewayApp(
-        GatewayConfig(traffic=str(folder / "traffic.json")),
+        GatewayConfig(traffic=str(folder / "traffic.json"), workers=workers),
         MilvusConfig(uri="http://nowhere:19530"),
         EventsConfig(url=f"sqlite:///{folder}/events.db", spool=folder / "spool"),
         open_store=InstantStore,
@@ -161,7 +161,7 @@ async def main(arguments: argparse.Namespace) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         running(run_encoder, encoder_port, port=encoder_port),
-        running(run_gateway, Path(folder), port, encoder_port, port=port),
+        running(run_gateway, Path(folder), port, encoder_port, arguments.workers, port=port),
     ):
         search = json.dumps({"query": "red oak sofa", "user": "somebody"}).encode()
         embed = json.dumps({"model": "encoder", "input": "red oak sofa", "encoding_format": "base64"}).encode()
@@ -180,4 +180,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=50, help="Searches a second.")
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--workers", type=int, default=1)
     asyncio.run(main(parser.parse_args()))
