@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 
 from taoemb.rollout.statistics.sequence import looks_of
 
-_SIZES = 0.01 * 1.5 ** np.arange(15)  # shifts of the log-odds, 0.01 … 2.9
+_SIZES = 0.02 * 2.0 ** np.arange(8)  # shifts of the log-odds, 0.02 … 2.56
 SHIFTS = np.concatenate([-_SIZES[::-1], _SIZES])
 _CHUNK = 1 << 15
 
@@ -23,23 +23,24 @@ def sample_ratio_sequence(a: np.ndarray, p: np.ndarray, at: np.ndarray | None = 
     a, p = np.asarray(a, dtype=bool), np.asarray(p, dtype=np.float64)
     if np.any(a & (p == 0)) or np.any(~a & (p == 1)):
         raise ValueError("a unit was assigned to an arm that had no share; leave out forced units")
+    shares, which = np.unique(p, return_inverse=True)
+    table, cells = _log_ratios(shares), 2 * which + a
     evidence = np.empty(len(a))
     total = np.zeros(len(SHIFTS))
     for start in range(0, len(a), _CHUNK):
         part = slice(start, start + _CHUNK)
-        sums = np.cumsum(_log_ratios(a[part], p[part]), axis=0) + total
-        evidence[part] = np.logaddexp.reduce(sums, axis=1) - np.log(len(SHIFTS))
+        sums = np.cumsum(table[cells[part]], axis=0) + total
+        top = sums.max(axis=1)
+        evidence[part] = top + np.log(np.exp(sums - top[:, None]).mean(axis=1))
         total = sums[-1]
     most = np.maximum.accumulate(np.concatenate([[0.0], evidence]))
     return np.exp(-most)[looks_of(at, len(a))]
 
 
-def _log_ratios(a: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """(n, shifts); 0 where nothing was left to chance. Few distinct shares occur, so each is computed once."""
-    shares, which = np.unique(p, return_inverse=True)
-    inner = np.where((shares > 0) & (shares < 1), shares, 0.5)
-    shifted = expit(logit(inner)[:, None] + SHIFTS)
-    chance = ((shares > 0) & (shares < 1))[:, None]
-    candidate = np.where(chance, np.log(shifted / inner[:, None]), 0.0)
-    control = np.where(chance, np.log1p(-shifted) - np.log1p(-inner)[:, None], 0.0)
-    return np.where(a[:, None], candidate[which], control[which])
+def _log_ratios(shares: np.ndarray) -> np.ndarray:
+    """(2 * shares, shifts): what a unit of the control, then one of the candidate adds; 0 where there was no chance."""
+    chance = (shares > 0) & (shares < 1)
+    inner = np.where(chance, shares, 0.5)[:, None]
+    shifted = expit(logit(inner) + SHIFTS)
+    ratios = np.stack([np.log1p(-shifted) - np.log1p(-inner), np.log(shifted / inner)], axis=1)
+    return np.where(chance[:, None, None], ratios, 0.0).reshape(2 * len(shares), len(SHIFTS))
