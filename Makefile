@@ -7,7 +7,7 @@ OUT ?= demo
 
 SYSTEM_PACKAGES := chromium postgresql
 
-.PHONY: help install tools demo test lint format docs constraints clean
+.PHONY: help install tools demo test lint format docs constraints confseq clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -50,5 +50,12 @@ format: $(INSTALLED) ## Format the code
 constraints: ## Write constraints.txt from the environment as it is
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v '^-e ' > constraints.txt
 
+confseq: ## Compute the tests' reference values with the confseq package (needs g++ and Boost's headers)
+	$(PYTHON) -m venv .confseq
+	.confseq/bin/python -m pip install --quiet 'numpy<2' scipy pandas matplotlib multiprocess pytest \
+	    scikit-build 'cmake<4' ninja 'pybind11<3' 'setuptools<81' wheel
+	.confseq/bin/python -m pip install --quiet --no-build-isolation --no-deps --no-binary confseq confseq==0.0.11
+	.confseq/bin/python scripts/confseq_reference.py
+
 clean: ## Remove what the targets above made
-	rm -rf $(VENV) $(OUT) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .confseq $(OUT) .pytest_cache .ruff_cache .mypy_cache .hypothesis
