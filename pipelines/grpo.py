@@ -1,4 +1,4 @@
-"""The product's main pipeline: a shop's data becomes a published release trained with Retrieval-GRPO."""
+"""The product's main pipeline: a shop's data becomes a release trained with Retrieval-GRPO, published, rolled out."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from components.gate.component import gate
 from components.grpo.component import grpo
 from components.prepare.component import prepare
 from components.publish.component import publish
+from components.rollout.component import rollout as roll_out
 from components.sft.component import sft
 from components.train_judge.component import train_judge
 from components.validate.component import validate
@@ -37,8 +38,11 @@ def retrieval_grpo(
     ranks: int = 1,
     seed: int = -1,
     workspace: str = "",
+    rollout: str = "",
+    rollout_target: str = "",
+    rollout_storage: str = "",
 ) -> Outputs:
-    """Validate, prepare, judges, SFT, Retrieval-GRPO, evaluate, gate, publish.
+    """Validate, prepare, judges, SFT, Retrieval-GRPO, evaluate, gate, publish, rollout.
 
     Args:
         data: Dataset folder (items.parquet and, if there are any, queries, pairs, judgments).
@@ -54,6 +58,9 @@ def retrieval_grpo(
         ranks: Processes that train together in a step.
         seed: Seed of everything; -1: the seeds of the settings.
         workspace: Folder that outlives a step (a mounted volume): stopped training goes on there. Empty: none.
+        rollout: Plan of a rollout as YAML text, {} for its defaults; empty: the release becomes active without one.
+        rollout_target: Where: kserve://NAMESPACE/INFERENCESERVICE, or a folder on this machine (then with `baseline`).
+        rollout_storage: storageUri that KServe loads the release from; empty: where the artefact lies.
 
     Returns:
         release: The release that Retrieval-GRPO trained.
@@ -71,6 +78,8 @@ def retrieval_grpo(
         judge_url=judge_url,
         heldout_judge_url=heldout_judge_url,
         milvus_uri=milvus_uri,
+        rollout_plan=rollout,
+        rollout_target=rollout_target,
     )
     part = checked.outputs
     checked.set_caching_options(False)  # data may change where it lies; the fingerprint carries that on
@@ -100,11 +109,24 @@ def retrieval_grpo(
         heldout_judge=heldout.outputs["judge"],
     )
     decided = gate(settings=part["gate"], evaluation=measured.outputs["evaluation"])
-    published = publish(settings=part["publish"], prepared=dataset, release=trained.outputs["release"])
+    published = publish(
+        settings=part["publish"], rollout_plan=rollout, prepared=dataset, release=trained.outputs["release"]
+    )
     published.after(decided)
+    with dsl.If(rollout != "", name="a rollout is asked for"):
+        rolled = roll_out(
+            settings=part["rollout"],
+            plan=rollout,
+            target=rollout_target,
+            storage=rollout_storage,
+            control=baseline,
+            folder="",
+            release=trained.outputs["release"],
+        )
+        rolled.after(published)
 
-    for task in (decided, published):
+    for task in (decided, published, rolled):
         task.set_caching_options(False)  # a decision and a deed are never taken from an earlier run
-    for task in (prepared, judge, heldout, start, trained, measured, published):
+    for task in (prepared, judge, heldout, start, trained, measured, published, rolled):
         task.set_retry(2, backoff_duration="30s", backoff_factor=2.0)  # evicted pods; training goes on where it was
     return Outputs(trained.outputs["release"], measured.outputs["report"], measured.outputs["metrics"])

@@ -63,6 +63,8 @@ def supervised(
         judge_url="",
         heldout_judge_url="",
         milvus_uri=milvus_uri,
+        rollout_plan="",
+        rollout_target="",
     )
     part = checked.outputs
     checked.set_caching_options(False)  # data may change where it lies; the fingerprint carries that on
@@ -73,7 +75,7 @@ def supervised(
     release = trained.outputs["release"]
     measured = evaluate(settings=part["evaluate"], baseline=baseline, prepared=dataset, release=release)
     decided = gate(settings=part["gate"], evaluation=measured.outputs["evaluation"])
-    published = publish(settings=part["publish"], prepared=dataset, release=release)
+    published = publish(settings=part["publish"], rollout_plan="", prepared=dataset, release=release)
     published.after(decided)
 
     for task in (decided, published):

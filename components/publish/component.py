@@ -8,6 +8,7 @@ from components.base import component
 @component
 def publish(
     settings: str,
+    rollout_plan: str,
     prepared: dsl.Input[dsl.Dataset],
     release: dsl.Input[dsl.Model],
     published: dsl.Output[dsl.Artifact],
@@ -16,6 +17,8 @@ def publish(
 
     Args:
         settings: Section `milvus` as YAML text.
+        rollout_plan: Plan of the rollout that follows: the release is bound and waits for its verdict; empty: it
+            becomes active at once.
         prepared: Dataset folders; the catalogue is the same in each.
         release: The release to publish.
         published: Collection, alias, counts and spot recall as JSON.
@@ -29,7 +32,8 @@ def publish(
     from taoemb.retrieval.publish import publish as run
 
     config = steps.settings_from(settings)
-    done = asdict(run(load_release(Path(release.path)), Path(prepared.path) / "train", config.milvus))
+    data = Path(prepared.path) / "train"
+    done = asdict(run(load_release(Path(release.path)), data, config.milvus, activate=not rollout_plan))
     Path(published.path).write_text(json.dumps(done, indent=2), encoding="utf-8")
     published.metadata.update({name: value for name, value in done.items() if value is not None})
     print(json.dumps(done))

@@ -19,6 +19,8 @@ def validate(
     judge_url: str,
     heldout_judge_url: str,
     milvus_uri: str,
+    rollout_plan: str,
+    rollout_target: str,
     report: dsl.Output[dsl.Metrics],
 ) -> NamedTuple(
     "Checked",
@@ -32,6 +34,7 @@ def validate(
         ("evaluate", str),
         ("gate", str),
         ("publish", str),
+        ("rollout", str),
     ],
 ):
     """Check the dataset and the settings, and give each later step its own part of the settings.
@@ -47,6 +50,8 @@ def validate(
         judge_url: Overrides `judge.url`; empty: as in the settings.
         heldout_judge_url: Overrides `heldout_judge.url`; empty: as in the settings.
         milvus_uri: Overrides `milvus.uri`; empty: as in the settings.
+        rollout_plan: Plan of the rollout at the run's end as YAML text; empty: none.
+        rollout_target: Where that rollout will be.
         report: Counts of the dataset; its file holds the whole report as JSON.
 
     Returns:
@@ -58,7 +63,10 @@ def validate(
     from taoemb.data.validate import validate as check
     from taoemb.errors import InputError
     from taoemb.jobs import steps
+    from taoemb.rollout.step import check_request
 
+    if rollout_plan:
+        check_request(rollout_plan, rollout_target)
     chosen = {
         "encoder.model": encoder,
         "queries.count": queries,
@@ -78,5 +86,5 @@ def validate(
         first = found.violations[0]
         raise InputError(f"{data}: {found.violation_count} violations, the first: {first}; see `taoemb data validate`")
     parts = steps.stage_settings(config)
-    order = ("prepare", "judge", "heldout_judge", "sft", "grpo", "evaluate", "gate", "publish")
+    order = ("prepare", "judge", "heldout_judge", "sft", "grpo", "evaluate", "gate", "publish", "rollout")
     return (steps.fingerprint(Path(data)), *(parts[name] for name in order))

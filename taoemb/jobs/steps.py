@@ -28,6 +28,7 @@ STAGES = {
     "evaluate": ("encoder", "judge", "judge_server", "heldout_judge", "evaluation", "gate"),
     "gate": ("gate",),
     "publish": ("milvus",),
+    "rollout": ("judge", "heldout_judge", "milvus", "encoder_server", "gateway", "events"),
 }
 """The sections of the settings that each step reads: a step runs again only when its own part changes."""
 

@@ -20,13 +20,13 @@ from taoemb.jobs.steps import settings_from
 from tests.judge.stub import Stub, serving
 
 NOTHING = {"encoder": "", "queries": 0, "sft_steps": 0, "grpo_steps": 0, "seed": -1}
-NOWHERE = {"judge_url": "", "heldout_judge_url": "", "milvus_uri": ""}
+NOWHERE = {"judge_url": "", "heldout_judge_url": "", "milvus_uri": "", "rollout_plan": "", "rollout_target": ""}
 PARTS = ("train", "valid", "test")
 
 
 def outputs(data: Path, report: dsl.Metrics, settings: str = "", **given: object) -> dict[str, str]:
     """Call `validate` and name its outputs."""
-    names = ("digest", "prepare", "judge", "heldout_judge", "sft", "grpo", "evaluate", "gate", "publish")
+    names = ("digest", "prepare", "judge", "heldout_judge", "sft", "grpo", "evaluate", "gate", "publish", "rollout")
     found = validate.python_func(data=str(data), settings=settings, report=report, **{**NOTHING, **NOWHERE, **given})
     return dict(zip(names, found, strict=True))
 
@@ -66,6 +66,19 @@ class TestValidate:
     def test_bad_settings_come_before_the_data_is_read(self, artefact, tmp_path):
         with pytest.raises(InputError, match=r"settings: sft\.tau"):
             outputs(tmp_path / "none", artefact("report", dsl.Metrics), "sft: {tau: -1}")
+
+    @pytest.mark.parametrize(
+        ("plan", "target", "message"),
+        [
+            ("steps: [", "kserve://search/encoder", "rollout: not YAML"),
+            ("metric: fame", "kserve://search/encoder", "rollout: metric"),
+            ("{}", "", "rollout_target is needed"),
+            ("{}", "kserve://encoder", "expected NAMESPACE/NAME"),
+        ],
+    )
+    def test_a_bad_rollout_stops_the_run_before_any_training(self, artefact, tmp_path, plan, target, message):
+        with pytest.raises(InputError, match=message):
+            outputs(tmp_path / "none", artefact("report", dsl.Metrics), rollout_plan=plan, rollout_target=target)
 
 
 class TestPrepare:

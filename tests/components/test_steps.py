@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taoemb.config import load_config
@@ -38,6 +38,7 @@ OVERRIDES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(OVERRIDES)
 def test_settings_survive_the_text(overrides):
     config = load_config(None, overrides)
