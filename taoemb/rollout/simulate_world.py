@@ -19,7 +19,7 @@ from taoemb.serving.traffic import ArmName
 DIMENSION = 64
 GOOD_GRADE = 3
 ARMS: tuple[ArmName, ...] = ("control", "candidate")
-_SOURCES = 8  # good items that a query's vector is made of
+_SOURCES = 3  # good items that a query's vector is made of
 
 
 @dataclass(frozen=True)
