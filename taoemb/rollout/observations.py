@@ -55,6 +55,7 @@ class Observations:
         self.kinds: Counter[PageKind] = Counter()
         """How many pages of each kind the rollout has, forced ones too."""
         self._counted = 0
+        self._closed = 0  # units, from the first, whose events are not read again
         self.arrivals: list[Arrival] = []
         self.source: str | None = None
         """The judge whose grades count: the first that graded a page of this rollout."""
@@ -128,7 +129,9 @@ class Observations:
                 continue
             self.source = self.source or grade.source
             row = self._row.get(grade.request_id)
-            if row is not None and grade.source == self.source and self._flags["graded"][row] == _UNSETTLED:
+            if row is None or not self._flags["sampled"][row]:
+                continue
+            if grade.source == self.source and self._flags["graded"][row] == _UNSETTLED:
                 self._settle(row, list(grade.relevance))
 
     def _add(self, page: Page) -> None:
@@ -178,11 +181,10 @@ class Observations:
                 self._numbers["bm25_overlap"][row] = self._overlap(pages[self.arrivals[row].request_id])
 
     def _read_outcomes(self, store: EventStore, now: float) -> None:
-        closed = now - 2 * self._plan.event_window_s  # events may come late by a window
-        open_rows = np.flatnonzero(self.number("at") >= closed)
-        row = int(open_rows[0]) if len(open_rows) else len(self)
-        after = self.arrivals[row - 1].number if row else 0
+        after = self.arrivals[self._closed - 1].number if self._closed else 0
         for outcome in store.outcomes(self.rollout, list(self._outcomes), after):
             found = self._row.get(outcome.request_id)
             if found is not None:
                 self._outcomes[outcome.type][found] = outcome.first_at
+        still_open = self.number("at") >= now - 2 * self._plan.event_window_s  # events may come late by a window
+        self._closed = int(still_open.argmax()) if still_open.any() else len(self)
