@@ -105,7 +105,7 @@ def _integrity(plan: Plan, measurement: Measurement, forward: Pointer) -> Iterat
     ratio = measurement.sample_ratio
     total = ratio.n_control + ratio.n_candidate
     counts = f"{ratio.n_candidate:,} of {units(total)} are the candidate's, {ratio.expected_candidate:,.1f} expected"
-    against = f"(p = {ratio.p_value:.2g}, limit {plan.sample_ratio_alpha:g})"
+    against = f"(lowest p so far {ratio.p_value:.2g}, limit {plan.sample_ratio_alpha:g})"
     if ratio.p_value < plan.sample_ratio_alpha:
         yield Reason("sample ratio", "rollback", f"the split does not work: {counts} {against}")
     else:

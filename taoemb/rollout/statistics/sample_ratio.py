@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 
 from taoemb.rollout.statistics.sequence import looks_of
 
-_SIZES = 0.02 * 2.0 ** np.arange(8)  # shifts of the log-odds, 0.02 … 2.56
+_SIZES = 0.02 * 2.0 ** np.arange(7)  # shifts of the log-odds, 0.02 … 1.28
 SHIFTS = np.concatenate([-_SIZES[::-1], _SIZES])
 _CHUNK = 1 << 15
 
