@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from taoemb.cli.common import JsonOption, emit
+from taoemb.cli.common import ConfigOption, JsonOption, SetOption, emit, settings
 
 _EXIT = {"right": 0, "open": 4, "wrong": 1}
 
@@ -44,12 +44,15 @@ def simulate(
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=256, help="Shoppers at the same time.")] = 8,
     rate: Annotated[float, typer.Option("--rate", min=0, help="Searches a second; 0: as fast as they go.")] = 0.0,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    config: ConfigOption = None,
+    set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Roll out between simulated encoders of known quality; exit 0: the verdict is right, 4: none, 1: wrong."""
+    tree = settings(config, set_)
     from taoemb.rollout.plan import load_plan
-    from taoemb.rollout.simulate import PLAN, Options
     from taoemb.rollout.simulate import simulate as run
+    from taoemb.rollout.simulate_options import PLAN, Options
     from taoemb.rollout.simulate_scenario import Scenario, parse_outage
 
     scenario = Scenario(
@@ -63,7 +66,9 @@ def simulate(
         outages=tuple(parse_outage(text) for text in outage or ()),
     )
     chosen = PLAN if plan is None else load_plan(plan)
-    options = Options(out, scenario, chosen, data, shoppers=shoppers, concurrency=concurrency, rate=rate, seed=seed)
+    options = Options(
+        out, scenario, chosen, data, shoppers=shoppers, concurrency=concurrency, rate=rate, seed=seed, config=tree
+    )
     result = run(options).to_json()
     emit(result, json, title=f"Simulated rollout: {result['in_words']}")
     raise typer.Exit(_EXIT[result["verdict_is"]])

@@ -7,81 +7,33 @@ with chosen errors) and the shoppers.
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from taoemb.config import Config, EventsConfig, GatewayConfig, JudgeConfig, MilvusConfig
-from taoemb.data.dataset import open_dataset
-from taoemb.data.synth import synthesise
-from taoemb.data.truth import Truth
-from taoemb.errors import InputError
-from taoemb.judge.rules import RuleJudge
+from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.drive import advance, stored
+from taoemb.rollout.drive import advance
 from taoemb.rollout.looking import Looker
 from taoemb.rollout.measured import Estimate, Measurement
-from taoemb.rollout.plan import Guardrail, Plan, SliceRule, Step
+from taoemb.rollout.plan import Plan
 from taoemb.rollout.report import write_report
 from taoemb.rollout.report_data import stored_report
-from taoemb.rollout.shoppers import Demand, Shoppers, TrafficLog
-from taoemb.rollout.simulate_scenario import Scenario, Victim
-from taoemb.rollout.simulate_servers import LoopbackServer, encoder_application
-from taoemb.rollout.simulate_stage import (
-    Releases,
-    SimulatedBackend,
-    Weather,
-    empty_folder,
-    publish_world,
-    release_digests,
-    running_gateway,
-)
+from taoemb.rollout.shoppers import Shoppers, TrafficLog
+from taoemb.rollout.simulate_build import Stage, build, demand_of
+from taoemb.rollout.simulate_options import Options
+from taoemb.rollout.simulate_stage import SimulatedBackend, Weather, empty_folder, running_gateway
 from taoemb.rollout.simulate_truth import Held, hold_against
-from taoemb.rollout.simulate_world import ARMS, Levels, World, levels, make_world
-from taoemb.rollout.state import RolloutState, begin, to_json
+from taoemb.rollout.simulate_world import ARMS
+from taoemb.rollout.state import RolloutState, begin, from_json, to_json
 from taoemb.serving.store import EventStore
-from taoemb.serving.traffic import ArmName
 
 ROLLOUT = "simulated"
-PLAN = Plan(
-    steps=(Step(percent=10, min_units=100), Step(percent=50, min_units=200)),
-    depth=5,
-    guardrails=(Guardrail(metric="error_rate", margin=0.05), Guardrail(metric="empty_rate", margin=0.05)),
-    slices=(
-        SliceRule(name="negation", pattern=r"\b(not?|non|without)\b"),
-        SliceRule(name="question", pattern=r"^(what|which|how)\b"),
-    ),
-    look_every_s=1.0,
-    event_window_s=2.0,
-)
-"""The plan of a simulation that is given none."""
 _POLL_S = 0.05
 _LAST_LOOKS_S = 60.0  # for the judge, after the last shopper has gone
 _AFTER_S = 1.0  # of shopping after the end of the rollout
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `taoemb rollout simulate` is asked for.
-
-    Options of the command: --out DIR, --data DIR (a generated shop; default: one is generated), --plan FILE,
-    --shoppers N, --concurrency N, --rate N, --seed N, --lift X, --drift X, --novelty X, --quality X, --judge-delay S,
-    --judge-flips X, --judge-prejudice X, --outage VICTIM:FROM-TO (repeatable).
-    """
-
-    out: Path
-    scenario: Scenario
-    plan: Plan = PLAN
-    data: Path | None = None
-    shoppers: int = 4000
-    queries: int = 150
-    items: int = 1500
-    concurrency: int = 8
-    rate: float = 0.0
-    """Searches a second; 0: as fast as they are answered."""
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,30 +76,6 @@ class SimulationResult:
         }
 
 
-@dataclass
-class _Clock:
-    """The simulation's time for servers that start before the shoppers."""
-
-    shoppers: Shoppers | None = None
-
-    def __call__(self) -> float:
-        return 0.0 if self.shoppers is None else self.shoppers.time
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """What was built before the first shopper."""
-
-    world: World
-    levels: dict[ArmName, Levels]
-    judged: dict[ArmName, Levels]
-    config: Config
-    releases: Releases
-    collection: str
-    servers: dict[Victim, LoopbackServer]
-    clock: _Clock = field(default_factory=_Clock)
-
-
 def simulate(options: Options) -> SimulationResult:
     """Run one rollout from its start to its verdict, or until no shopper is left.
 
@@ -158,8 +86,8 @@ def simulate(options: Options) -> SimulationResult:
     if options.plan.metric != "item_goodrate" or options.plan.design != "ab":
         raise InputError("a simulation knows the truth of item_goodrate in an A/B test; the plan's metric must be that")
     empty_folder(options.out)
-    stage = _build(options)
-    demand = _demand(options, stage)
+    stage = build(options)
+    demand = demand_of(options, stage)
     with ExitStack() as open_:
         open_.enter_context(Weather(options.scenario, stage.servers, stage.clock))
         backend = SimulatedBackend(
@@ -180,73 +108,8 @@ def simulate(options: Options) -> SimulationResult:
     )
 
 
-def _build(options: Options) -> _Stage:
-    out, scenario = options.out, options.scenario
-    data = options.data
-    if data is None:
-        data = out / "shop"
-        synthesise(data, options.items, 2 * options.queries, options.seed)
-    truth = Truth(open_dataset(data, need=("items", "queries")))
-    world = make_world(truth, options.queries, options.plan.depth, options.seed)
-    judged_QN = scenario.judged_grades(world, options.seed)
-    true = {arm: levels(world.grades_QN, world.pages_QK[arm]) for arm in ARMS}
-    for arm in ARMS:
-        for at in (0.0, 1.0):
-            true[arm].wrong_share(scenario.mean(arm, at))
-    releases = release_digests(options.seed)
-    clock = _Clock()
-    row_of = {text: row for row, text in enumerate(world.queries)}
-    servers: dict[Victim, LoopbackServer] = {
-        arm: LoopbackServer(
-            encoder_application(
-                releases[arm],
-                row_of,
-                world.query_vectors_QD[arm],
-                lambda arm=arm: true[arm].wrong_share(scenario.mean(arm, clock())),  # type: ignore[misc]
-                options.seed,
-            )
-        )
-        for arm in ARMS
-    }
-    opinion = RuleJudge(
-        truth,
-        lambda query, row, grade: int(judged_QN[row_of[query], row]),
-        f"rules-{options.seed}-{scenario.judge_flips}-{scenario.judge_prejudice}",
-        scenario.judge_delay_s,
-    )
-    servers["judge"] = LoopbackServer(opinion.application())
-    config = _settings(out, options, servers["judge"].url)
-    collection = publish_world(world, config.milvus, releases)
-    judged = {arm: levels(judged_QN, world.pages_QK[arm]) for arm in ARMS}
-    return _Stage(world, true, judged, config, releases, collection, servers, clock)
-
-
-def _settings(out: Path, options: Options, judge_url: str) -> Config:
-    return Config(
-        milvus=MilvusConfig(uri=str(out / "milvus.db"), index="FLAT"),
-        gateway=GatewayConfig(traffic=str(out / "traffic.json"), poll_s=0.1, encoder_timeout_s=5.0),
-        events=EventsConfig(url=f"sqlite:///{out / 'events.db'}", spool=out / "spool", flush_s=0.1),
-        heldout_judge=JudgeConfig(
-            url=f"{judge_url}/v1", model="rules", batch_size=64, cache=out / "judgments.db", wait_s=5.0
-        ),
-    )
-
-
-def _demand(options: Options, stage: _Stage) -> Demand:
-    return Demand(
-        queries=stage.world.queries,
-        shoppers=options.shoppers,
-        seed=options.seed,
-        k=options.plan.depth,
-        concurrency=options.concurrency,
-        rate=options.rate,
-        grades=stage.world.truth.of_items,
-        collections=dict.fromkeys(stage.releases.values(), stage.collection),
-    )
-
-
 def _roll_out(
-    options: Options, stage: _Stage, backend: SimulatedBackend, store: EventStore, looker: Looker, shoppers: Shoppers
+    options: Options, stage: Stage, backend: SimulatedBackend, store: EventStore, looker: Looker, shoppers: Shoppers
 ) -> RolloutState:
     """Tick the rollout to its end, or until all shoppers are gone and everything they saw is measured."""
     candidate = Candidate(stage.releases["candidate"], "simulated")
@@ -254,8 +117,13 @@ def _roll_out(
     known = store.rollouts.create(ROLLOUT, options.plan.model_dump(mode="json"), to_json(state), time.time())
     gone_at: float | None = None
     while True:
-        known = advance(store.rollouts, known, options.plan, backend, looker, time.time())
-        _, _, state = stored(store.rollouts, ROLLOUT)
+        try:
+            known = advance(store.rollouts, known, options.plan, backend, looker, time.time())
+        except InputError:
+            raise
+        except TaoembError:  # an encoder went away between two calls: the next tick goes on from there
+            time.sleep(_POLL_S)
+        state = from_json(known.state)
         if state.ended:
             time.sleep(0 if shoppers.gone else _AFTER_S)
             return state

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from taoemb.rollout.simulate_options import Options
 from taoemb.rollout.simulate_scenario import Scenario
 from taoemb.rollout.simulate_world import Levels
 from taoemb.rollout.state import RolloutState
 from taoemb.serving.traffic import ArmName
-
-if TYPE_CHECKING:
-    from taoemb.rollout.simulate import Options
 
 _GRID = 2000
 
@@ -33,7 +31,7 @@ class Held:
 
 
 def hold_against(
-    options: "Options",
+    options: Options,
     true: Mapping[ArmName, Levels],
     judged: Mapping[ArmName, Levels],
     shares: Sequence[tuple[float, float]],

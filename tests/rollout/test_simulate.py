@@ -8,7 +8,8 @@ import pytest
 
 from taoemb.errors import InputError
 from taoemb.rollout.plan import Plan, Step
-from taoemb.rollout.simulate import PLAN, Options, SimulationResult, simulate
+from taoemb.rollout.simulate import SimulationResult, simulate
+from taoemb.rollout.simulate_options import PLAN, Options
 from taoemb.rollout.simulate_scenario import Outage, Scenario
 
 QUICK = PLAN.model_copy(

@@ -13,7 +13,7 @@ from taoemb.data.synth import synthesise
 from taoemb.data.truth import Truth
 from taoemb.errors import InputError
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.simulate import Options
+from taoemb.rollout.simulate_options import Options
 from taoemb.rollout.simulate_scenario import FADE, Outage, Scenario, parse_outage
 from taoemb.rollout.simulate_servers import LoopbackServer, encoder_application
 from taoemb.rollout.simulate_truth import hold_against
