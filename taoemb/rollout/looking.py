@@ -70,7 +70,7 @@ class Looker:
             rows = ripe_rows(seen, self._plan, now)
             preferences = interleaved(seen, self._store, rows, self._plan.event_window_s)
         releases: dict[ArmName, str] = {"control": state.control, "candidate": state.candidate.release}
-        found = measure(self._plan, seen, self._slicer, releases, now, preferences)
+        found = measure(self._plan, seen, self._slicer, releases, now, preferences, state.step)
         judged = verdict.decide(self._plan, Standing(state.step, now - state.since), found)
         self._store.rollouts.decide(state.name, now, verdict.to_json(judged), measured.to_json(found))
         self.last = found, judged

@@ -36,11 +36,18 @@ class Values:
 
 
 def measure(
-    plan: Plan, seen: Observations, slicer: Slicer, releases: Mapping[ArmName, str], now: float, preferences: Paired
+    plan: Plan,
+    seen: Observations,
+    slicer: Slicer,
+    releases: Mapping[ArmName, str],
+    now: float,
+    preferences: Paired,
+    step: int = 0,
 ) -> Measurement:
     """The measurement at `now` (Unix seconds) of all that was read into `seen`.
 
-    `releases` are the digests of both arms; `preferences` the interleaved pages' values (empty in an A/B test).
+    `releases` are the digests of both arms; `preferences` the interleaved pages' values (empty in an A/B test); `step`
+    is the index of the plan's present step.
     """
     names = slicer.names
     masks = _masks(seen, slicer)
@@ -58,6 +65,7 @@ def measure(
             estimates.append(_of_arms(metric, one, values[metric], seen.flag("candidate"), masks[one], sides, x))
     settled = seen.graded_until()
     sampled = seen.flag("sampled")
+    decisive = pairs[plan.metric].rows if plan.metric in pairs else values[plan.metric].rows
     return Measurement(
         at=now,
         pages=sum(count for kind, count in seen.kinds.items() if not kind.forced),
@@ -67,6 +75,7 @@ def measure(
         sample_ratio=_sample_ratio(seen),
         mismatches=mismatches(seen.kinds, releases),
         waiting=len(seen.waiting()),
+        units_in_step=int((seen.number("p")[decisive] == plan.steps[step].percent / 100).sum()),
     )
 
 
