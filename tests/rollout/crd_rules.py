@@ -76,11 +76,14 @@ def closed(node: Any) -> Any:
         return [closed(entry) for entry in node]
     if not isinstance(node, dict):
         return node
-    made = {key: value if key in ("default", "enum", "required") else closed(value) for key, value in node.items()}
-    if "properties" in node and node.get("type") == "object":
-        made["properties"] = {name: closed(entry) for name, entry in node["properties"].items()}
-        if not node.get("x-kubernetes-preserve-unknown-fields"):
-            made["additionalProperties"] = False
+    made = {}
+    for key, value in node.items():
+        if key == "properties":
+            made[key] = {name: closed(entry) for name, entry in value.items()}
+        else:
+            made[key] = value if key in ("default", "enum", "required") else closed(value)
+    if "properties" in node and not node.get("x-kubernetes-preserve-unknown-fields"):
+        made["additionalProperties"] = False
     return made
 
 
