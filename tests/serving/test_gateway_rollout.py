@@ -6,6 +6,7 @@ Every reply is checked: it was answered, and each release in it searched the col
 import os
 import signal
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -131,6 +132,29 @@ def test_a_killed_worker_is_replaced(gateway: Gateway, gateway_shop: Shop) -> No
     wait_until(lambda: gateway.worker() not in (None, before), 200)
     assert gateway.search().status_code == 200
     wait_until(lambda: any(row["request_id"] == request_id for row in rows(gateway.folder, "pages")))
+
+
+def test_a_leaving_worker_answers_once_more_on_connections_that_were_idle(gateway: Gateway) -> None:
+    def connect() -> HTTPConnection:
+        connection = HTTPConnection("127.0.0.1", httpx.URL(gateway.url).port, timeout=60)
+        connection.connect()
+        return connection
+
+    def says_that_it_closes(connection: HTTPConnection) -> bool:
+        connection.request("GET", "/healthz")
+        reply = connection.getresponse()
+        assert (reply.status, reply.read()) == (200, b'{"status":"alive"}')
+        return reply.getheader("connection") == "close"
+
+    busy, fresh, used = connect(), connect(), connect()
+    assert not says_that_it_closes(busy)
+    assert not says_that_it_closes(used)
+    worker = gateway.worker()
+    assert worker is not None
+    os.kill(worker, signal.SIGTERM)
+    wait_until(lambda: says_that_it_closes(busy))
+    assert says_that_it_closes(fresh)
+    assert says_that_it_closes(used)
 
 
 def test_sigterm_ends_it_after_what_is_under_way(gateway: Gateway, gateway_encoders: Encoders) -> None:
