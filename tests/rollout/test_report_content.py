@@ -125,6 +125,24 @@ def test_no_text_of_shoppers_or_catalogues_becomes_markup(data: ReportData) -> N
     assert "{{ 7 * 7 }}" in html or "{{ 7 * 7 }}" not in [one.query for kind in everything.values() for one in kind]
 
 
+def test_a_slow_judge_is_said(data: ReportData) -> None:
+    last = data.looks[-1]
+    late = replace(last, measurement=replace(last.measurement, waiting=1234))
+    assert "1,234 wait for the judge" in visible(render(replace(data, looks=[*data.looks[:-1], late])))
+
+
+def test_interleaved_pages_have_no_sides(data: ReportData) -> None:
+    preference = Estimate("preference", "all", 200, 200, None, None, 0.12, 0.03, 0.21, 0.1)
+    last = data.looks[-1]
+    look = replace(last, measurement=replace(last.measurement, estimates=[preference]))
+    plan = Plan(design="interleaving", metric="preference", guardrails=())
+    text = visible(render(replace(data, plan=plan, looks=[look], examples=[])))
+    assert "Share of the shoppers who see mixed pages." in text
+    assert "Interleaved pages mix both arms" in text
+    assert "+0.120 [+0.030, +0.210]" in text
+    assert "The plan has none." in text
+
+
 def test_the_files_are_written_together(data: ReportData, tmp_path: Path) -> None:
     page = write_report(data, tmp_path / "out")
     assert page.name == "report.html"
