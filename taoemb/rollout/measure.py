@@ -17,6 +17,7 @@ from taoemb.rollout.paired import Paired, side_by_side
 from taoemb.rollout.plan import LOWER_IS_BETTER, Plan
 from taoemb.rollout.sampler import GRADED_SHARE
 from taoemb.rollout.slicing import Slicer
+from taoemb.rollout.statistics.adjust import earlier_in_group
 from taoemb.rollout.statistics.bounded import mean_sequence
 from taoemb.rollout.statistics.effect import arm_means, effect_sequence
 from taoemb.rollout.statistics.multiplicity import ALL, checks, levels
@@ -54,6 +55,7 @@ def measure(
     wanted = {(plan.metric, ALL), *((metric, one) for metric, one, _ in checks(plan, names))}
     values = single_values(plan, seen, now)
     pairs: dict[str, Paired] = {"gsb": side_by_side(seen, _settled(seen)), "preference": preferences}
+    queries = _query_codes(seen)
     estimates = []
     for (metric, one), sides in levels(plan, names).items():
         if (metric, one) not in wanted and one != ALL and metric != plan.metric:
@@ -62,7 +64,9 @@ def measure(
             estimates.append(_of_pairs(metric, one, pairs[metric], masks[one], sides))
         elif metric in values:
             x = seen.number("history") if metric == plan.metric and plan.history is not None else None
-            estimates.append(_of_arms(metric, one, values[metric], seen.flag("candidate"), masks[one], sides, x))
+            estimates.append(
+                _of_arms(metric, one, values[metric], seen.flag("candidate"), masks[one], sides, queries, x)
+            )
     settled = seen.graded_until()
     sampled = seen.flag("sampled")
     decisive = pairs[plan.metric].rows if plan.metric in pairs else values[plan.metric].rows
@@ -145,6 +149,12 @@ def _masks(seen: Observations, slicer: Slicer) -> dict[str, np.ndarray]:
     return masks
 
 
+def _query_codes(seen: Observations) -> np.ndarray:
+    """(N,) int64: the same number for pages of the same query."""
+    codes: dict[str, int] = {}
+    return np.array([codes.setdefault(arrival.query, len(codes)) for arrival in seen.arrivals], dtype=np.int64)
+
+
 def _of_arms(
     metric: str,
     one: str,
@@ -152,12 +162,14 @@ def _of_arms(
     candidate: np.ndarray,
     mask: np.ndarray,
     sides: Sides,
-    x: np.ndarray | None,
+    queries: np.ndarray,
+    history: np.ndarray | None,
 ) -> Estimate:
     inside = mask[values.rows]
     rows, y, p = values.rows[inside], values.y[inside], values.p[inside]
     a = candidate[rows]
-    x = None if x is None else x[rows]
+    known = [earlier_in_group(y, queries[rows]), *([] if history is None else [history[rows]])]
+    x = np.stack(known, axis=1)
     sequence = effect_sequence(y, a, p, alpha=sides, bounds=BOUNDS[metric], x=x, at=np.array([len(y)]))
     effect, low, high = sequence.last
     control_mean, candidate_mean = arm_means(y, a)

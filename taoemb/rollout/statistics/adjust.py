@@ -2,7 +2,8 @@
 
 The estimate of the effect stays exact whatever the guesses are, as long as they use earlier rows only. A regression
 on covariates from before the rollout is CUPED (Deng, Xu, Kohavi and Walker 2013, "Improving the sensitivity of
-online controlled experiments by utilizing pre-experiment data"), here refitted as rows come.
+online controlled experiments by utilizing pre-experiment data"), here refitted as rows come. Covariates may also come
+from earlier rows of the rollout itself, such as the mean of the same query so far.
 """
 
 import numpy as np
@@ -32,6 +33,22 @@ def guesses(y: np.ndarray, x: np.ndarray | None, first: float) -> np.ndarray:
         m[start:end] += (x_ND[start:end] - mean) @ slope
         start = end
     return m
+
+
+def earlier_in_group(y: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n,) mean of the earlier y of the same group (`groups`: (n,) int codes), NaN for a group's first row.
+
+    A covariate for :func:`guesses`: pages of one query resemble each other, whichever arm answered.
+    """
+    order = np.argsort(groups, kind="stable")
+    sorted_y, sorted_groups = y[order], groups[order]
+    starts = np.r_[True, sorted_groups[1:] != sorted_groups[:-1]] if len(y) else np.empty(0, dtype=bool)
+    first = np.maximum.accumulate(np.where(starts, np.arange(len(y)), 0)) if len(y) else np.empty(0, dtype=np.int64)
+    before = np.cumsum(sorted_y) - sorted_y
+    count = np.arange(len(y)) - first
+    means = np.full(len(y), np.nan)
+    means[order] = np.where(count > 0, (before - before[first]) / np.maximum(count, 1), np.nan)
+    return means
 
 
 def _with_known(x_ND: np.ndarray) -> np.ndarray:
