@@ -12,12 +12,12 @@ __all__ = ["database", "gateway_encoders", "gateway_shop", "postgres", "postgres
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Known when a file of this folder is named on the command line, as `make fuzz` does."""
-    parser.addoption("--fuzz-requests", type=int, default=400, help="Requests sent to the gateway by its fuzz test.")
+    parser.addoption("--fuzz-requests", type=int, default=500, help="Requests sent to the gateway by its fuzz test.")
 
 
 @pytest.fixture
 def fuzz_requests(request: pytest.FixtureRequest) -> int:
-    return request.config.getoption("--fuzz-requests", default=400)
+    return request.config.getoption("--fuzz-requests", default=500)
 
 
 @pytest.fixture(scope="session")

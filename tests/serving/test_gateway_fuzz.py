@@ -79,11 +79,14 @@ def fuzz(gateway: Gateway, count: int, statuses: Counter[str]) -> None:
         )()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(7200)  # 10,000 requests
 def test_no_5xx_no_hang_no_growth(gateway: Gateway, fuzz_requests: int) -> None:
     statuses: Counter[str] = Counter()
-    fuzz(gateway, max(200, fuzz_requests // 5), statuses)  # caches fill
+    warm = max(200, fuzz_requests // 10)  # caches fill
+    fuzz(gateway, warm, statuses)
     before = resident_mb(gateway)
-    fuzz(gateway, fuzz_requests, statuses)
+    fuzz(gateway, fuzz_requests - warm, statuses)
     after, worker = resident_mb(gateway), gateway.worker()
     print(
         f"{statuses.total():,} requests, resident {before:.0f} MB, then {after:.0f} MB",
