@@ -1,130 +1,130 @@
 """`taoemb rollout …`: roll a release out, watch it, decide by hand, and read what it found."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from taoemb.cli.common import ConfigOption, JsonOption, SetOption, Table, emit, settings
+from taoemb.cli import rollout_cluster as cluster
+from taoemb.cli import rollout_local as local
+from taoemb.cli.common import ConfigOption, JsonOption, SetOption, emit, settings
 from taoemb.cli.publish import MilvusOption, with_uri
+from taoemb.cli.rollout_shown import EXIT_CODES, Shown, warn
 from taoemb.cli.simulate import simulate
+from taoemb.errors import InputError
 
 if TYPE_CHECKING:
     from taoemb.config import Config
-    from taoemb.rollout.state import Action, RolloutState
+    from taoemb.rollout.state import Action
 
 app = typer.Typer(no_args_is_help=True, help="Roll a release out by live traffic, and decide by what it measures.")
-EXIT_CODES = {"Promoted": 0, "RolledBack": 3, "Inconclusive": 4, "Failed": 1}
-DirOption = Annotated[Path, typer.Option("--dir", metavar="DIR", help="Folder of the rollout.")]
+DirOption = Annotated[
+    Path | None, typer.Option("--dir", metavar="DIR", help="A rollout on this machine: its folder.", show_default=False)
+]
+ResourceOption = Annotated[
+    str | None,
+    typer.Option("--rollout", metavar="NAMESPACE/NAME", help="One on a cluster: an EncoderRollout."),
+]
 WhyOption = Annotated[str, typer.Option("--why", help="Reason, kept for audit.")]
-app.command()(simulate)
 
 
 @app.command()
 def start(
     plan: Annotated[Path, typer.Option("--plan", metavar="FILE", help="The plan (YAML).")],
-    control: Annotated[Path, typer.Option("--control", metavar="DIR", help="Release that serves now.")],
     candidate: Annotated[Path, typer.Option("--candidate", metavar="DIR", help="Release to roll out.")],
-    folder: DirOption,
+    folder: DirOption = None,
+    control: Annotated[
+        Path | None, typer.Option("--control", metavar="DIR", help="This machine: the release that serves now.")
+    ] = None,
     milvus: MilvusOption = None,
     judge_url: Annotated[
         str | None, typer.Option("--judge-url", help="Judge that grades pages, …/openai/v1; none that gave reward.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Name of the rollout; default: digest and time.")] = None,
-    replicas: Annotated[int, typer.Option("--replicas", min=1, max=16, help="Encoders of each arm.")] = 1,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the rollout; default: by digest.")] = None,
+    replicas: Annotated[int, typer.Option("--replicas", min=1, max=16, help="This machine: encoders of an arm.")] = 1,
     gateway_port: Annotated[
         int | None, typer.Option("--gateway-port", min=1, max=65535, help="Port of the gateway; default: a free one.")
+    ] = None,
+    service: Annotated[
+        str | None,
+        typer.Option("--inference-service", metavar="NAMESPACE/NAME", help="Cluster: the service to roll out on."),
+    ] = None,
+    storage_uri: Annotated[
+        str | None, typer.Option("--storage-uri", metavar="URI", help="Cluster: where KServe loads the candidate from.")
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Start the control's encoders and the gateway on this machine, and put a rollout on record; then `watch` it."""
-    tree = _with_judge(with_uri(settings(config, set_), milvus), judge_url)
-    from taoemb.rollout.local_start import start_local
+    """Start a rollout: with --dir and --control on this machine, with --inference-service on a cluster."""
     from taoemb.rollout.plan import load_plan
 
     parsed = load_plan(plan)
+    if service is not None:
+        if folder is not None or storage_uri is None:
+            raise InputError("--inference-service: needs --storage-uri URI, and takes no --dir")
+        place = cluster.start(service, candidate, storage_uri, parsed, name)
+        emit({"rollout": place}, json, title=f"Started; now: taoemb rollout watch --rollout {place}")
+        return
+    if folder is None or control is None:
+        raise InputError("give --dir DIR and --control DIR (this machine), or --inference-service NAMESPACE/NAME")
+    tree = _with_judge(with_uri(settings(config, set_), milvus), judge_url)
+    from taoemb.rollout.local_start import start_local
+
     started = start_local(
-        folder,
-        parsed,
-        control,
-        candidate,
-        tree,
-        name=name,
-        replicas=replicas,
-        gateway_port=gateway_port,
-        warn=_warn,
+        folder, parsed, control, candidate, tree, name=name, replicas=replicas, gateway_port=gateway_port, warn=warn
     )
     result = {"rollout": started.name, "gateway": started.backend.gateway_url(), "dir": str(folder)}
     emit(result, json, title=f"Started; now: taoemb rollout watch --dir {folder}")
 
 
 @app.command()
-def status(folder: DirOption, json: JsonOption = False) -> None:
+def status(folder: DirOption = None, rollout: ResourceOption = None, json: JsonOption = False) -> None:
     """Say where the rollout stands and what was decided last."""
-    from taoemb.rollout.drive import stored
-    from taoemb.rollout.local_start import open_local
-    from taoemb.serving.store import EventStore
-
-    there = open_local(folder)
-    with EventStore(there.config.events) as store:
-        _, plan, state = stored(store.rollouts, there.name)
-        decision = store.rollouts.last_decision(there.name)
-    reasons = [] if decision is None else list(decision.verdict["reasons"])
-    gateway = there.backend.gateway_url()
-    if json:
-        emit(_as_result(state) | {"gateway": gateway, "reasons": reasons}, as_json=True)
-        return
-    share = plan.steps[state.step].percent if state.phase == "Stepping" else None
-    rows: list[tuple[Any, Any]] = [("phase", state.phase), ("why", state.reason)]
-    rows += [("step", f"{state.step + 1} of {len(plan.steps)}, {share:g} %")] if share is not None else []
-    rows += [("waits for", state.message)] if state.message else []
-    rows += [("control", state.control[:16]), ("candidate", state.candidate.release[:16])]
-    rows += [("gateway", gateway or "stopped"), ("looks", state.looks)]
-    rows += [(reason["check"], reason["text"]) for reason in reasons]
-    emit({}, as_json=False, title=f"Rollout {state.name}", table=(("", ""), rows))
+    here = _here(folder, rollout)
+    (local.status(here) if here is not None else cluster.status(str(rollout))).emit(json)
 
 
 @app.command()
-def watch(folder: DirOption, json: JsonOption = False) -> None:
-    """Move the rollout on until it ends; exit 0: promoted, 3: rolled back, 4: inconclusive, 1: failed."""
-    raise typer.Exit(_end(_drive(folder, quiet=json), json))
+def watch(folder: DirOption = None, rollout: ResourceOption = None, json: JsonOption = False) -> None:
+    """Follow the rollout to its end (on this machine: move it on); exit 0 promoted, 3 rolled back, 4 inconclusive."""
+    here = _here(folder, rollout)
+    ended = local.watch(here, quiet=json) if here is not None else cluster.watch(str(rollout), quiet=json)
+    ended.emit(json)
+    raise typer.Exit(EXIT_CODES[ended.phase])
 
 
 @app.command()
-def promote(folder: DirOption, why: WhyOption = "", json: JsonOption = False) -> None:
+def promote(
+    folder: DirOption = None, rollout: ResourceOption = None, why: WhyOption = "", json: JsonOption = False
+) -> None:
     """Promote the candidate now, whatever was measured; its digest is read back first."""
-    raise typer.Exit(0 if _decide(folder, "promote", why, json) == "Promoted" else 1)
+    ended = _decide(folder, rollout, "promote", why, json)
+    raise typer.Exit(0 if ended.phase == "Promoted" else 1)
 
 
 @app.command()
-def rollback(folder: DirOption, why: WhyOption = "", json: JsonOption = False) -> None:
+def rollback(
+    folder: DirOption = None, rollout: ResourceOption = None, why: WhyOption = "", json: JsonOption = False
+) -> None:
     """Give all traffic back to the control now."""
-    raise typer.Exit(0 if _decide(folder, "rollback", why, json) == "RolledBack" else 1)
+    ended = _decide(folder, rollout, "rollback", why, json)
+    raise typer.Exit(0 if ended.phase == "RolledBack" else 1)
 
 
 @app.command()
-def stop(folder: DirOption, json: JsonOption = False) -> None:
+def stop(
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Folder of the rollout.")],
+    json: JsonOption = False,
+) -> None:
     """End the encoders and the gateway of this machine; a rollout under way is rolled back first."""
-    from taoemb.rollout.drive import ask, stored
-    from taoemb.rollout.local_start import open_local
-    from taoemb.serving.store import EventStore
-
-    there = open_local(folder)
-    with EventStore(there.config.events) as store:
-        _, _, state = stored(store.rollouts, there.name)
-        if not state.ended and state.phase not in ("RollingBack", "Promoting"):
-            ask(store.rollouts, there.name, "rollback", "stopped")
-    if not state.ended:
-        state = _drive(folder, quiet=json)
-    there.backend.stop()
-    emit({"rollout": state.name, "phase": state.phase, "stopped": str(folder)}, json, title="Stopped")
+    local.stop(folder, quiet=json).emit(json)
 
 
 @app.command()
 def report(
-    folder: DirOption,
+    folder: DirOption = None,
+    rollout: ResourceOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for report.html and report.json.")
     ] = None,
@@ -132,62 +132,70 @@ def report(
         int | None, typer.Option("--serve", metavar="PORT", help="Serve the page as it stands instead.")
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to serve it on.")] = "127.0.0.1",
+    config: ConfigOption = None,
+    set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Write the rollout's report, or serve it live."""
+    """Write the rollout's report, or serve it live; of a cluster's, from the events database of the settings."""
     import time
 
-    from taoemb.errors import InputError
+    if (out is None) == (serve is None):
+        raise InputError("give either --out DIR or --serve PORT")
+    here = _here(folder, rollout)
     from taoemb.rollout.local_start import open_local
     from taoemb.rollout.report import write_report
     from taoemb.rollout.report_data import stored_report
     from taoemb.rollout.report_live import live_page
     from taoemb.serving.store import EventStore
 
-    if (out is None) == (serve is None):
-        raise InputError("give either --out DIR or --serve PORT")
-    there = open_local(folder)
-    with EventStore(there.config.events) as store:
-        if serve is not None:
-            with live_page(lambda: stored_report(store, there.name, time.time()), host, serve) as server:
+    if here is not None:
+        there = open_local(here)
+        name, events = there.name, there.config.events
+    else:
+        name, events = cluster.recorded_name(str(rollout)), settings(config, set_).events
+    with EventStore(events) as store:
+        if out is not None:
+            written = write_report(stored_report(store, name, time.time()), out)
+            emit({"report": str(written)}, json, title="Report")
+        elif serve is not None:
+            with live_page(lambda: stored_report(store, name, time.time()), host, serve) as server:
                 emit({"page": f"http://{host}:{server.server_address[1]}/"}, json)
                 server.serve_forever()
-        elif out is not None:
-            written = write_report(stored_report(store, there.name, time.time()), out)
-            emit({"report": str(written)}, json, title="Report")
 
 
-def _drive(folder: Path, quiet: bool) -> "RolloutState":
-    """Tick the folder's rollout to its end, saying each look unless `quiet`."""
-    from taoemb.rollout.local_start import open_local
-    from taoemb.rollout.local_watch import watch_local
+@app.command()
+def controller(
+    namespace: Annotated[
+        str, typer.Option("--namespace", help="Work on its EncoderRollouts only; default: all namespaces.")
+    ] = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Control the EncoderRollouts of a cluster until interrupted; several replicas elect one."""
+    tree = settings(config, set_)
+    from taoemb.rollout.controller import run_controller
 
-    return watch_local(open_local(folder), say=_nothing if quiet else _say, warn=_warn)
-
-
-def _decide(folder: Path, action: "Action", why: str, json: bool) -> str:
-    from taoemb.rollout.drive import ask
-    from taoemb.rollout.local_start import open_local
-    from taoemb.serving.store import EventStore
-
-    there = open_local(folder)
-    with EventStore(there.config.events) as store:
-        ask(store.rollouts, there.name, action, why)
-    state = _drive(folder, quiet=json)
-    _end(state, json)
-    return state.phase
+    run_controller(tree, namespace)
 
 
-def _end(state: "RolloutState", json: bool) -> int:
-    rows: Table = (("", ""), [("ended as", state.phase), ("why", state.reason)])
-    emit(_as_result(state), json, title=f"Rollout {state.name}", table=rows)
-    return EXIT_CODES[state.phase]
+app.command()(simulate)
 
 
-def _as_result(state: "RolloutState") -> dict[str, Any]:
-    from taoemb.rollout.state import to_json
+def _decide(folder: Path | None, rollout: str | None, action: "Action", why: str, json: bool) -> Shown:
+    here = _here(folder, rollout)
+    if here is not None:
+        ended = local.decide(here, action, why, quiet=json)
+    else:
+        ended = cluster.decide(str(rollout), action, why, quiet=json)
+    ended.emit(json)
+    return ended
 
-    return to_json(state) | {"reason": state.reason, "ended": state.ended}
+
+def _here(folder: Path | None, rollout: str | None) -> Path | None:
+    """The folder of a rollout on this machine; None for one on a cluster."""
+    if (folder is None) == (rollout is None):
+        raise InputError("give either --dir DIR (this machine) or --rollout NAMESPACE/NAME (a cluster)")
+    return folder
 
 
 def _with_judge(tree: "Config", url: str | None) -> "Config":
@@ -199,15 +207,3 @@ def _with_judge(tree: "Config", url: str | None) -> "Config":
     like = tree.judge
     judge = tree.heldout_judge or JudgeConfig(rubric=like.rubric, item_tokens=like.item_tokens, cache=like.cache)
     return tree.model_copy(update={"heldout_judge": judge.model_copy(update={"url": url})})
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _nothing(text: str) -> None:
-    """For programs, which read the result only."""
-
-
-def _warn(text: str) -> None:
-    typer.echo(f"taoemb: {text}", err=True)

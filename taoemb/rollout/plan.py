@@ -116,6 +116,9 @@ class Plan(_Part):
             raise ValueError("design interleaving: its metric is preference")
         if self.design == "ab" and self.metric == "preference":
             raise ValueError("metric preference needs design interleaving")
+        decisive = {self.metric, *(guardrail.metric for guardrail in self.guardrails)}
+        if "bm25_overlap" in decisive and self.catalogue is None:
+            raise ValueError("metric bm25_overlap needs a catalogue")
         return self
 
 
