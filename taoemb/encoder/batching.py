@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_MOST_PARTS = 8
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -54,6 +56,16 @@ def bucket_by_count(lengths: Sequence[int] | np.ndarray, buckets: int) -> list[n
         return []
     cuts = _best_cuts(lengths[order], parts)
     return np.split(order, cuts)
+
+
+def bucket_by_cost(lengths: Sequence[int] | np.ndarray, call_tokens: int) -> list[np.ndarray]:
+    """Cut a few texts into the parts (at most eight) that cost least: padded tokens, and `call_tokens` more a part.
+
+    For online passes of some dozens of texts, where one part would be mostly padding and many would be mostly calls.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    candidates = [bucket_by_count(lengths, parts) for parts in range(1, min(len(lengths), _MOST_PARTS) + 1)]
+    return min(candidates, key=lambda parts: sum(call_tokens + len(part) * int(lengths[part].max()) for part in parts))
 
 
 def _best_cuts(sorted_lengths: np.ndarray, parts: int) -> np.ndarray:

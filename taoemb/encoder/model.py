@@ -14,7 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.utils import logging
 
 from taoemb.config import EncoderConfig, LoraConfig
-from taoemb.encoder.batching import TokenBatch, TokenTable, bucket_by_count, bucket_by_tokens
+from taoemb.encoder.batching import TokenBatch, TokenTable, bucket_by_cost, bucket_by_count, bucket_by_tokens
 from taoemb.encoder.hardware import has_bf16
 from taoemb.encoder.manifest import Pooling
 from taoemb.encoder.pooling import pool
@@ -25,6 +25,7 @@ Kind = Literal["query", "item"]
 BulkPrecision = Literal["fp32", "bf16", "auto"]
 TEXTS_AT_ONCE = 16_384
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32_768}  # what fits a CPU's cache; what fills a GPU
+CALL_TOKENS = {"cpu": 32, "cuda": 8192}  # what one more forward pass costs, in tokens of a pass
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,14 @@ class Encoder(nn.Module):
         else:
             orders = bucket_by_count(table.lengths, buckets)
         return [table.batch(order) for order in orders]
+
+    def tokenize_online(self, texts: Sequence[str], kind: Kind) -> list[TokenBatch]:
+        """Token batches of a few texts that are answered together, in the forward passes that cost least."""
+        if not texts:
+            return []
+        table = TokenTable(self._token_ids(texts, kind), self._pad_id)
+        cost = CALL_TOKENS.get(self._place.device.type, CALL_TOKENS["cuda"])
+        return [table.batch(order) for order in bucket_by_cost(table.lengths, cost)]
 
     def forward(self, batches: Sequence[TokenBatch]) -> Tensor:
         """Vectors (N, D) float32 with gradient, in the order of the texts that were tokenised."""

@@ -50,7 +50,7 @@ def embed(encoder: Encoder, backend: Backend, texts: Sequence[str]) -> Embedded:
     vectors_ND = np.empty((len(texts), encoder.spec.dimension), dtype=np.float32)
     tokens_N = np.zeros(len(texts), dtype=np.int64)
     padded = 0
-    for batch in encoder.tokenize(texts, "query"):
+    for batch in encoder.tokenize_online(texts, "query"):
         vectors_ND[batch.order] = backend(batch)
         tokens_N[batch.order] = batch.mask_NT.sum(1).numpy()
         padded += batch.mask_NT.numel()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taoemb.encoder.batching import TokenTable, bucket_by_count, bucket_by_tokens
+from taoemb.encoder.batching import TokenTable, bucket_by_cost, bucket_by_count, bucket_by_tokens
 
 LENGTHS = st.lists(st.integers(0, 200), max_size=60)
 
@@ -40,6 +40,16 @@ def test_by_count_pads_least(lengths: list[int], buckets: int) -> None:
     order = np.argsort(array, kind="stable")
     cuts = combinations(range(1, len(array)), len(parts) - 1)
     assert padded(array, parts) == min(padded(array, np.split(order, list(cut))) for cut in cuts)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=60), st.integers(0, 300))
+def test_by_cost_is_the_cheapest_count_of_parts(lengths: list[int], call_tokens: int) -> None:
+    array = np.array(lengths)
+    parts = bucket_by_cost(lengths, call_tokens)
+    assert sorted(np.concatenate(parts)) == list(range(len(lengths)))
+    for count in range(1, 9):
+        other = bucket_by_count(lengths, count)
+        assert padded(array, parts) + len(parts) * call_tokens <= padded(array, other) + len(other) * call_tokens
 
 
 def test_by_count_is_quick_on_many_texts() -> None:
