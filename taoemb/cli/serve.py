@@ -29,7 +29,7 @@ def gateway(
     tree = with_uri(settings(config, overrides), milvus)
     from taoemb.serving.gateway_process import GatewayApp, serve
 
-    app = GatewayApp(tree.gateway, tree.milvus, tree.events)
+    app = GatewayApp(tree.gateway, tree.milvus, tree.events, kserve=tree.kserve)
     serve(app, port=port, host=host, exit_with_parent=exit_with_parent)
 
 

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from taoemb import __version__
-from taoemb.config import GatewayConfig
+from taoemb.config import GatewayConfig, KServeConfig
 from taoemb.serving.arms import ArmFailure, EncoderClient
 from taoemb.serving.gateway_errors import refuse
 from taoemb.serving.gateway_limits import BodyLimit
@@ -31,10 +31,11 @@ def create_app(
     open_store: Callable[[], Store],
     open_rows: Callable[[], Rows],
     exposed: CollectorRegistry = REGISTRY,
+    kserve: KServeConfig | None = None,
 ) -> FastAPI:
     """The application. `open_store` and `open_rows` are called in a thread at its start; `/metrics` shows `exposed`."""
     metrics = gateway_metrics(REGISTRY)
-    watch = TrafficWatch(config.traffic, config.poll_s, lambda traffic: metrics.percent.set(traffic.percent))
+    watch = TrafficWatch(config.traffic, config.poll_s, lambda traffic: metrics.percent.set(traffic.percent), kserve)
     encoders = EncoderClient(config.encoder_timeout_s, 2 * config.concurrency, on_wrong_release=metrics.mismatches.inc)
     store = SearchPool(open_store, config.search_threads, config.search_timeout_s)
     shoppers = ShopperRoutes(config, Searcher(config, watch, encoders, store, metrics), metrics)

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
-from taoemb.config import EventsConfig, GatewayConfig, MilvusConfig, share_metrics
+from taoemb.config import EventsConfig, GatewayConfig, KServeConfig, MilvusConfig, share_metrics
 from taoemb.errors import InputError, TaoembError
 from taoemb.hosting.entry import check_port, stop_with_parent
 from taoemb.retrieval.address import check_address, is_lite
@@ -63,6 +63,8 @@ class GatewayApp:
     """Folder that the workers share their metrics in."""
     open_store: Callable[[MilvusConfig], "Store"] = open_milvus
     open_rows: Callable[[EventsConfig], "Rows"] = open_recorder
+    kserve: KServeConfig = KServeConfig()
+    """Where encoders answer when the arms stand in an InferenceService."""
 
     def __call__(self) -> "FastAPI":
         from prometheus_client import REGISTRY, CollectorRegistry
@@ -77,7 +79,11 @@ class GatewayApp:
             exposed = CollectorRegistry()
             MultiProcessCollector(exposed, path=str(self.metrics))
         return create_app(
-            self.gateway, lambda: self.open_store(self.milvus), lambda: self.open_rows(self.events), exposed
+            self.gateway,
+            lambda: self.open_store(self.milvus),
+            lambda: self.open_rows(self.events),
+            exposed,
+            self.kserve,
         )
 
 
@@ -119,7 +125,7 @@ def serve(app: GatewayApp, *, port: int = 8080, host: str = "127.0.0.1", exit_wi
     with tempfile.TemporaryDirectory(prefix="taoemb-gateway-") as folder:
         if workers > 1:
             share_metrics(Path(folder))
-            app = GatewayApp(app.gateway, app.milvus, app.events, Path(folder), app.open_store, app.open_rows)
+            app = replace(app, metrics=Path(folder))
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]
             factory=True,

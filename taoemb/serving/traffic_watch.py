@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from taoemb.config import KServeConfig
 from taoemb.errors import InputError, TaoembError
 from taoemb.serving.traffic import Traffic, read_traffic
 
@@ -19,10 +20,16 @@ _log = logging.getLogger(__name__)
 class TrafficWatch:
     """Follows a source: a file, or `kserve://NAMESPACE/INFERENCESERVICE`."""
 
-    def __init__(self, source: str, poll_s: float, on_change: Callable[[Traffic], None] = lambda traffic: None) -> None:
-        """`on_change` is called with each new value."""
+    def __init__(
+        self,
+        source: str,
+        poll_s: float,
+        on_change: Callable[[Traffic], None] = lambda traffic: None,
+        kserve: KServeConfig | None = None,
+    ) -> None:
+        """`on_change` is called with each new value; `kserve` says where an InferenceService's encoders answer."""
         self.source, self._poll_s, self._on_change = source, poll_s, on_change
-        self._read = _reader(source)
+        self._read = _reader(source, kserve)
         self._traffic: Traffic | None = None
         self._polling: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
@@ -78,7 +85,7 @@ def check_source(source: str) -> None:
         read()
 
 
-def _reader(source: str) -> Callable[[], Traffic]:
+def _reader(source: str, kserve: KServeConfig | None = None) -> Callable[[], Traffic]:
     if not source.startswith("kserve:"):
         return _FileReader(Path(source)).read
     found = _KSERVE.fullmatch(source)
@@ -89,7 +96,7 @@ def _reader(source: str) -> Callable[[], Traffic]:
     def read() -> Traffic:
         from taoemb.serving.traffic_kserve import kserve_traffic
 
-        return kserve_traffic(namespace, name)
+        return kserve_traffic(namespace, name, kserve)
 
     return read
 
