@@ -63,7 +63,7 @@ class GatewayApp:
     """Folder that the workers share their metrics in."""
     open_store: Callable[[MilvusConfig], "Store"] = open_milvus
     open_rows: Callable[[EventsConfig], "Rows"] = open_recorder
-    kserve: KServeConfig = KServeConfig()
+    kserve: KServeConfig | None = None
     """Where encoders answer when the arms stand in an InferenceService."""
 
     def __call__(self) -> "FastAPI":
