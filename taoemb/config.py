@@ -26,6 +26,7 @@ from taoemb.settings import (
     GatewayConfig,
     GRPOConfig,
     HardNegativesConfig,
+    JobConfig,
     JudgeConfig,
     JudgeServerConfig,
     JudgeTrainConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "GateConfig",
     "GatewayConfig",
     "HardNegativesConfig",
+    "JobConfig",
     "JudgeConfig",
     "JudgeServerConfig",
     "JudgeTrainConfig",
@@ -71,11 +73,15 @@ __all__ = [
     "dump_config",
     "let_threads_sleep",
     "load_config",
+    "pipeline_run",
     "prepare_deepspeed_environment",
     "prepare_pipeline_environment",
     "rank_environment",
     "share_metrics",
 ]
+
+PIPELINE_RUN = "TAOEMB_PIPELINE_RUN"
+"""Environment variable that the pipelines set from the run's label."""
 
 
 def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -176,6 +182,11 @@ def prepare_pipeline_environment(temporary: str) -> None:
     """For a local pipeline: where its steps put temporary files (kfp leaves a folder a step), and unbuffered output."""
     os.environ["TMPDIR"] = temporary
     os.environ["PYTHONUNBUFFERED"] = "1"
+
+
+def pipeline_run() -> str:
+    """Id of the pipeline run that this process is a step of, where the pipeline says it (on a cluster); else empty."""
+    return os.environ.get(PIPELINE_RUN, "")
 
 
 def let_threads_sleep() -> None:

@@ -417,6 +417,53 @@ class ControllerConfig(_Section):
         return self
 
 
+class JobConfig(_Section):
+    """Where training and bulk embedding run: on this machine, or as jobs on a Kubernetes cluster."""
+
+    backend: Literal["local", "trainjob"] = Field(
+        "local", description="`local`: processes here; `trainjob`: Kubeflow Trainer (bulk embedding: an indexed Job)."
+    )
+    ranks: int | None = Field(
+        None, ge=1, description="Processes that train together on a machine, or embed at once; default: gpus, else 1."
+    )
+    nodes: int = Field(1, ge=1, description="Machines of a TrainJob; pods of bulk embedding at once.")
+    gpus: int = Field(0, ge=0, description="GPUs a machine.")
+    gpu_resource: str = "nvidia.com/gpu"
+    cpu: str | None = Field(None, description="CPUs that a machine must have free, e.g. 8; default: the runtime's.")
+    memory: str | None = Field(None, description="Its memory, e.g. 64Gi, and the limit; default: the runtime's.")
+    namespace: str = Field("", description="Default: that of the kubeconfig's context, or the pod's own.")
+    runtime: str = Field("taoemb-torch", description="Training runtime; helm/taoemb makes it.")
+    runtime_kind: Literal["TrainingRuntime", "ClusterTrainingRuntime"] = "TrainingRuntime"
+    launcher: Literal["torchrun", "mpirun"] = Field(
+        "torchrun", description="What starts the ranks: torchrun in a torch runtime, mpirun in an MPI runtime."
+    )
+    image: str = Field("", description="Default: the runtime's; for bulk embedding this release's trainer image.")
+    volumes: dict[str, str] = Field(
+        default_factory=dict, description="Claims and where they are mounted, e.g. {taoemb-artefacts: /artefacts}."
+    )
+    secrets: dict[str, str] = Field(
+        default_factory=dict, description="Secrets and where their keys stand as files, e.g. {judge-key: /secrets}."
+    )
+    tolerations: tuple[dict[str, Any], ...] = Field((), description="As in a pod.")
+    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that the nodes must have.")
+    service_account: str = Field("", description="Default: the runtime's.")
+    queue: str = Field("", description="Kueue LocalQueue; empty: none.")
+    priority: str = Field("", description="Kueue WorkloadPriorityClass; a pod's PriorityClass stands in the runtime.")
+    retries: int = Field(3, ge=0, description="New tries after the infrastructure failed; a failing program gets none.")
+    backoff_s: float = Field(30.0, gt=0, description="Wait before the first new try; it doubles, up to ten minutes.")
+    start_timeout_s: float = Field(
+        900.0, gt=0, description="A pod whose image or configuration is missing for so long has failed."
+    )
+    grace_s: int = Field(120, ge=20, description="What a stopped pod gets to write its checkpoint.")
+    poll_s: float = Field(2.0, gt=0, description="Time between two looks at a job.")
+
+    @model_validator(mode="after")
+    def _priorities_are_of_queues(self) -> "JobConfig":
+        if self.priority and not self.queue:
+            raise ValueError("priority is Kueue's: give queue too")
+        return self
+
+
 class Config(_Section):
     """The whole tree."""
 
@@ -443,3 +490,4 @@ class Config(_Section):
     events: EventsConfig = EventsConfig()
     kserve: KServeConfig = KServeConfig()
     controller: ControllerConfig = ControllerConfig()
+    job: JobConfig = JobConfig()
