@@ -22,7 +22,7 @@ def demo(
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Generate a shop, run the GRPO pipeline on it, train the baselines, and compare them all."""
+    """Generate a shop, run the GRPO pipeline on it, train the baselines, compare all, and roll the release out."""
     from taoemb.config import load_config
     from taoemb.jobs.demo import METRIC, SETTINGS, run_demo
 
@@ -35,11 +35,13 @@ def demo(
             "report": str(done.report),
             "milvus": str(done.milvus),
             "systems": done.evaluation["systems"],
+            "rollout": done.rollout.summary(),
         },
         as_json,
         title=f"{METRIC} on held-out queries, by kind of query (number of queries)",
         table=table,
     )
     if not as_json:
+        emit(done.rollout.summary(), as_json, title="Rollout of Retrieval-GRPO over SFT, by the held-out judge")
         print(f"report  {done.report}")
         print(f'search  taoemb search "sofa without arms" --milvus {done.milvus}')

@@ -1,7 +1,7 @@
-"""The whole loop on a small generated shop: the compiled pipeline, then the baselines to read its result against.
+"""The whole loop on a small generated shop: the compiled pipeline, the baselines to read its result against, a rollout.
 
-Everything is real (judge over HTTP, DeepSpeed, Milvus Lite, kfp.local); only the size is small, so the numbers show
-that the loop works and not how good the method is.
+Everything is real (judge over HTTP, DeepSpeed, Milvus Lite, kfp.local, KServe, the gateway); only the size is small, so
+the numbers show that the loop works and not how good the method is.
 """
 
 import shutil
@@ -15,6 +15,7 @@ from taoemb.config import Config
 from taoemb.errors import InputError
 
 if TYPE_CHECKING:
+    from taoemb.jobs.demo_rollout import DemoRollout
     from taoemb.jobs.pipeline_local import LocalRun
     from taoemb.jobs.pipelines import Pipeline
 
@@ -32,6 +33,7 @@ SETTINGS = (
 
 KINDS = ("all", "plain", "long-tail", "negation", "alternative", "question", "knowledge")
 METRIC = "ndcg@10"
+HELDOUT_JUDGE = "train-judge-2"  # its step's name in pipelines/grpo.yaml
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class DemoResult:
     report: Path
     milvus: Path
     evaluation: Mapping[str, Any]
+    rollout: "DemoRollout"
 
     def table(self) -> tuple[Sequence[str], list[list[str]]]:
         """METRIC by system and kind of query, each with its number of queries."""
@@ -56,13 +59,15 @@ class DemoResult:
 
 
 def run_demo(pipeline_file: Path, out: Path, items: int, queries: int, seed: int, config: Config) -> DemoResult:
-    """Generate a shop, run the pipeline on it, train the baselines, compare all on held-out queries.
+    """Generate a shop, run the pipeline on it, train the baselines, compare all on held-out queries, roll out.
 
-    Run again with the same `out`, finished parts are not done again. Raises InputError for a missing pipeline file.
+    Run again with the same `out`, finished parts are not done again, but the rollout is. Raises InputError for a
+    missing pipeline file.
     """
     from taoemb.data.synth import synthesise
     from taoemb.encoder.release import load_release
     from taoemb.evaluation.run import compare_systems
+    from taoemb.jobs.demo_rollout import roll_out
     from taoemb.jobs.pipelines import parse_arguments, read_pipeline
     from taoemb.jobs.steps import settings_text
     from taoemb.retrieval.publish import publish
@@ -89,7 +94,11 @@ def run_demo(pipeline_file: Path, out: Path, items: int, queries: int, seed: int
     comparison = out / "comparison"
     shutil.rmtree(comparison, ignore_errors=True)
     evaluation = compare_systems(systems, prepared / "test", comparison, config, baseline="SFT", subject="SFT + GRPO")
-    return DemoResult(out, comparison / "report.html", milvus, evaluation)
+    judge = folders[HELDOUT_JUDGE] / "judge"
+    rollout = roll_out(
+        sft, Path(run.outputs["release"]), judge, prepared / "test", milvus, out / "rollout", config, seed
+    )
+    return DemoResult(out, comparison / "report.html", milvus, evaluation, rollout)
 
 
 def _run_pipeline(pipeline: "Pipeline", arguments: Mapping[str, Any], out: Path) -> "LocalRun":
