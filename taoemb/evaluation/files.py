@@ -1,10 +1,7 @@
 """Writes what an evaluation found: tables for programs, rankings for audits, the report for people."""
 
 import json
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taoemb.errors import InputError
 from taoemb.evaluation import summary
 from taoemb.evaluation.gate import EVALUATION_FILE
 from taoemb.evaluation.measured import Measured
@@ -30,31 +26,6 @@ RUN = pa.schema(
         ("grade", pa.int8()),
     ]
 )
-
-
-@contextmanager
-def new_files(out: Path) -> Iterator[Path]:
-    """Yield a folder whose files move to `out` when the block ends without an error; other files there stay.
-
-    Raises InputError at once when `out` is a file or cannot be written.
-    """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; give a folder")
-    partial = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.is_dir():
-            partial = out / partial.name
-        partial.mkdir()
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror or error}); give another folder") from None
-    try:
-        yield partial
-        out.mkdir(exist_ok=True)
-        for file in sorted(partial.iterdir()):
-            file.replace(out / file.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_all(folder: Path, evaluation: Mapping[str, Any], measured: Measured) -> None:

@@ -15,10 +15,11 @@ from taoemb.config import Config
 from taoemb.data.dataset import Dataset, open_dataset
 from taoemb.errors import InputError
 from taoemb.evaluation import gate, summary
-from taoemb.evaluation.files import new_files, write_all
+from taoemb.evaluation.files import write_all
 from taoemb.evaluation.grading import Grading, grade_rankings, heldout_client, refuse_reward_judge
 from taoemb.evaluation.measured import Measured
 from taoemb.evaluation.metrics import by_judge, largest_cutoff, names, per_query
+from taoemb.evaluation.new_files import new_files
 from taoemb.evaluation.qrels import group
 from taoemb.evaluation.ranking import Ranking, rank_all
 from taoemb.evaluation.slices import slice_masks

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from taoemb.evaluation.files import new_files
+from taoemb.evaluation.new_files import new_files
 from taoemb.evaluation.plots import number
 from taoemb.rollout import measured, report_words, state, verdict
 from taoemb.rollout.examples import draw
