@@ -107,7 +107,7 @@ def render(data: ReportData, refresh_s: int = 0) -> str:
         last=last,
         ratio=last.measurement.sample_ratio if last else None,
         refresh_s=refresh_s,
-        headline=headline(data.state, plan),
+        headline=headline(data.state, plan, [reason.text for reason in last.verdict.reasons] if last else []),
         reasons=last.verdict.reasons if last else (),
         reason_kinds=_REASON_KINDS,
         sequence=sequence_plot(points, goal, data.started, data.until) if points else None,
@@ -145,8 +145,8 @@ def render(data: ReportData, refresh_s: int = 0) -> str:
     )
 
 
-def headline(now: RolloutState, plan: Plan) -> Headline:
-    """Where a rollout stands."""
+def headline(now: RolloutState, plan: Plan, listed: Sequence[str]) -> Headline:
+    """Where a rollout stands; why, unless the reasons that are `listed` below say it."""
     step = f"step {now.step + 1} of {len(plan.steps)}, {plan.steps[now.step].percent:g} % of the shoppers"
     kind, title = {
         "Pending": ("run", "Waiting to begin"),
@@ -159,7 +159,8 @@ def headline(now: RolloutState, plan: Plan) -> Headline:
         "Inconclusive": ("warn", "Inconclusive, traffic left as it was" if now.held else "Inconclusive, rolled back"),
         "Failed": ("fail", "Failed"),
     }[now.phase]
-    return Headline(kind, title, now.message or now.reason)
+    why = now.message or now.reason
+    return Headline(kind, title, "" if any(text in why for text in listed) else why)
 
 
 def guards(plan: Plan, estimates: Sequence[Estimate]) -> list[Guard]:

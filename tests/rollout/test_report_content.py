@@ -18,7 +18,7 @@ from taoemb.rollout.report import guards, render, to_json, write_report
 from taoemb.rollout.report_data import ReportData, stored_report
 from taoemb.rollout.report_plots import Point, direction, forest_plot, sequence_plot, split_plot
 from taoemb.rollout.report_words import bounds, change, shown
-from taoemb.rollout.state import RolloutState
+from taoemb.rollout.state import RolloutState, moved
 from taoemb.serving.store import EventStore
 from tests.rollout.recorded import (
     CANDIDATE,
@@ -68,6 +68,20 @@ def test_the_first_thing_said_is_where_it_stands(tmp_path: Path, now: RolloutSta
     html = render(data_of(tmp_path, now, looks=2, pages=10))
     assert f"<b>{says}</b>" in html
     assert f"<title>{says} – rollout {NAME}</title>" in html
+
+
+def test_why_is_said_once(data: ReportData) -> None:
+    reasons = data.looks[-1].verdict.reasons
+    why = "; ".join(reason.text for reason in reasons[:2])
+    decided = replace(data, state=moved(data.state, "Promoting", why, START + 600))
+    by_hand = replace(
+        data, state=moved(data.state, "Promoting", "promotion asked for: the board wants it", START + 600)
+    )
+    verdict = re.compile(r'<section class="verdict.*?</section>', re.DOTALL)
+    [shown_once] = verdict.findall(render(decided))
+    assert visible(shown_once).count(reasons[1].text) == 1
+    [asked] = verdict.findall(render(by_hand))
+    assert "the board wants it" in asked
 
 
 def test_a_rollout_without_any_data_has_a_report(tmp_path: Path) -> None:
