@@ -18,6 +18,7 @@ from taoemb.rollout.verdict import Verdict
 
 __all__ = ["Look", "RolloutState", "begin", "from_json", "tick", "to_json", "with_request"]
 
+_NAMED = 3  # more reasons than that are counted; the verdict on record has each
 Look = Callable[[RolloutState, float], Verdict]
 """Measures the rollout as it stands at that time, judges it, and keeps both on record."""
 
@@ -118,16 +119,16 @@ def _judged(state: RolloutState, plan: Plan, verdict: Verdict, ready: bool, now:
     """Where a verdict leads. A candidate that does not answer right now gets no more traffic, whatever was measured."""
     outcome = verdict.outcome
     if outcome == "rollback":
-        return _ending(state, "RolledBack", _why(verdict, outcome), now)
+        return _ending(state, "RolledBack", _why(verdict, outcome, plan), now)
     if outcome == "inconclusive":
-        return _inconclusive(state, plan, _why(verdict, outcome), now)
+        return _inconclusive(state, plan, _why(verdict, outcome, plan), now)
     if not ready:
         return state
     if outcome == "promote":
-        return moved(state, "Promoting", _why(verdict, outcome), now)
+        return moved(state, "Promoting", _why(verdict, outcome, plan), now)
     if verdict.next_step and state.step + 1 < len(plan.steps):
-        return _at_step(state, plan, state.step + 1, _why(verdict, "next step"), now)
-    return replace(state, message=_why(verdict, outcome))
+        return _at_step(state, plan, state.step + 1, _why(verdict, "next step", plan), now)
+    return replace(state, message=_why(verdict, outcome, plan))
 
 
 def _promote(state: RolloutState, plan: Plan, backend: Backend, seen: Observed, now: float) -> RolloutState:
@@ -196,7 +197,10 @@ def _absent(seen: Observed) -> str:
     return f"{said} ({seen.message})" if seen.message else said
 
 
-def _why(verdict: Verdict, points_to: str) -> str:
-    """The reasons that point that way; all of them when none does."""
-    said = [reason.text for reason in verdict.reasons if reason.points_to == points_to]
-    return "; ".join(said or [reason.text for reason in verdict.reasons])
+def _why(verdict: Verdict, points_to: str, plan: Plan) -> str:
+    """The reasons that point that way, or all when none does; of many, the plan's metric and how many agree."""
+    said = [reason for reason in verdict.reasons if reason.points_to == points_to] or list(verdict.reasons)
+    main = [reason.text for reason in said if reason.check == plan.metric]
+    if len(said) > _NAMED and main:
+        return f"{main[0]}; so say {len(said) - 1} other checks"
+    return "; ".join(reason.text for reason in said[:_NAMED])

@@ -1,4 +1,4 @@
-"""The plan of a rollout: steps, what must hold at each, and what ends it. A YAML file, or the spec of an EncoderRollout.
+"""The plan of a rollout: steps, what must hold at each, what ends it. A YAML file, or the spec of an EncoderRollout.
 
 Read docs/rollout.md for what each part means for the verdict.
 """
@@ -46,7 +46,9 @@ class Guardrail(_Part):
     """A metric that the candidate must not worsen by more than a margin."""
 
     metric: MetricName
-    slice: str = Field("all", description="A slice, or * for every slice.")
+    slice: str = Field(
+        "all", description="A slice; `*`: all queries and every slice that is no category; `category:*`: these."
+    )
     margin: float = Field(ge=0, description="In the metric's own units; towards worse.")
 
 
@@ -95,7 +97,13 @@ class Plan(_Part):
     history: Path | None = Field(None, description="Parquet of earlier values (unit, value) for CUPED.")
     human: Path | None = Field(
         None,
-        description="Dataset folder with human judgments of queries; corrects the judge's bias where they overlap.",
+        description="Dataset folder where people's judgments come in; they correct the judge's (see human_share).",
+    )
+    human_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="With `human`: part of the graded pages that people grade too, by hash; metrics wait for them.",
     )
     event_window_s: float = Field(
         1800, gt=0, description="Clicks, carts and purchases count so long after their page; younger pages wait."

@@ -8,26 +8,35 @@ so `harm_alpha` is divided by the number of checks (Bonferroni).
 """
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import get_args
 
 from taoemb.rollout.plan import LOWER_IS_BETTER, MetricName, Plan
 from taoemb.rollout.statistics.sequence import Sides
 
 ALL = "all"
+CATEGORY = "category:"
 
 
 def checks(plan: Plan, slices: Iterable[str]) -> list[tuple[str, str, float]]:
-    """Every guardrail as (metric, slice, margin); `*` stands for all queries together and each slice.
+    """Every guardrail as (metric, slice, margin), its pattern of slices resolved.
 
-    A pair that is named twice keeps its smallest margin.
+    `*` stands for all queries together and each slice that is no category: a shop has many of these, and each check
+    makes all others wait longer. `category:*` asks for them. A pair that is named twice keeps its smallest margin.
     """
     found: dict[tuple[str, str], float] = {}
+    names = list(slices)
     for guardrail in plan.guardrails:
-        named = [ALL, *(one for one in slices if one != ALL)] if guardrail.slice == "*" else [guardrail.slice]
-        for one in named:
+        for one in _named(guardrail.slice, names):
             key = (guardrail.metric, one)
             found[key] = min(guardrail.margin, found.get(key, guardrail.margin))
     return [(metric, one, margin) for (metric, one), margin in found.items()]
+
+
+def _named(pattern: str, slices: Iterable[str]) -> list[str]:
+    if pattern == "*":
+        return [ALL, *(one for one in slices if one != ALL and not one.startswith(CATEGORY))]
+    return [one for one in slices if fnmatchcase(one, pattern)] if "*" in pattern else [pattern]
 
 
 def levels(plan: Plan, slices: Iterable[str]) -> Mapping[tuple[str, str], Sides]:
