@@ -7,7 +7,7 @@ OUT ?= demo
 
 SYSTEM_PACKAGES := chromium postgresql
 
-.PHONY: help install tools demo test lint format docs constraints confseq clean
+.PHONY: help install tools demo test test-cluster lint format docs constraints confseq clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: export OMP_NUM_THREADS = 1
 test: export OMP_WAIT_POLICY = PASSIVE
 test: $(INSTALLED) tools lint ## Lint, then run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
+
+test-cluster: $(INSTALLED) ## Test the KServe rollout on the API server of KUBECONFIG or KUBEBUILDER_ASSETS
+	$(BIN)/python -m pytest -m cluster -rs tests/rollout
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check --quiet .

@@ -224,7 +224,7 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
             parts = path.strip("/").split("/")
             parts = parts[2:] if parts[0] == "api" else parts[3:]
             namespace = ""
-            if parts[0] == "namespaces":
+            if parts[0] == "namespaces" and len(parts) > 2:
                 namespace, parts = parts[1], parts[2:]
             plural, name, sub = (*parts, "", "")[:3]
             if self.command == "GET":
