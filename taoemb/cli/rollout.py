@@ -142,6 +142,7 @@ def report(
     if (out is None) == (serve is None):
         raise InputError("give either --out DIR or --serve PORT")
     here = _here(folder, rollout)
+    from taoemb.rollout.for_people import write_waiting
     from taoemb.rollout.local_start import open_local
     from taoemb.rollout.report import write_report
     from taoemb.rollout.report_data import stored_report
@@ -156,7 +157,8 @@ def report(
     with EventStore(events) as store:
         if out is not None:
             written = write_report(stored_report(store, name, time.time()), out)
-            emit({"report": str(written)}, json, title="Report")
+            asked = write_waiting(store, name, out / "people", time.time())
+            emit({"report": str(written)} | ({"for people": str(asked)} if asked else {}), json, title="Report")
         elif serve is not None:
             with live_page(lambda: stored_report(store, name, time.time()), host, serve) as server:
                 emit({"page": f"http://{host}:{server.server_address[1]}/"}, json)

@@ -15,6 +15,7 @@ from taoemb.rollout.measured import Measurement
 from taoemb.rollout.observations import Observations
 from taoemb.rollout.page_metrics import GRADED
 from taoemb.rollout.paired import Paired, interleaved
+from taoemb.rollout.people import People
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.slicing import Slicer
 from taoemb.rollout.state import RolloutState
@@ -36,6 +37,7 @@ class Looker:
         self._store, self._plan = store, plan
         self._slicer = Slicer(plan)
         self._history = read_history(plan)
+        self._people = None if plan.human is None else People(plan.human)
         self._route = None
         if plan.catalogue is not None:
             from taoemb.rollout.word_route import WordRoute
@@ -79,7 +81,9 @@ class Looker:
     def _read(self, state: RolloutState, now: float) -> Observations:
         seen = self._seen
         if seen is None or seen.rollout != state.name:
-            seen = self._seen = Observations(state.name, state.salt, self._plan, self._route, self._history)
+            seen = self._seen = Observations(
+                state.name, state.salt, self._plan, self._route, self._history, self._people
+            )
         seen.read(self._store, now)
         return seen
 

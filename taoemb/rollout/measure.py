@@ -19,6 +19,7 @@ from taoemb.rollout.sampler import GRADED_SHARE
 from taoemb.rollout.slicing import Slicer
 from taoemb.rollout.statistics.adjust import earlier_in_group
 from taoemb.rollout.statistics.bounded import mean_sequence
+from taoemb.rollout.statistics.correction import corrected_values
 from taoemb.rollout.statistics.effect import arm_means, effect_sequence
 from taoemb.rollout.statistics.multiplicity import ALL, checks, levels
 from taoemb.rollout.statistics.sample_ratio import sample_ratio_sequence
@@ -34,6 +35,7 @@ class Values:
     rows: np.ndarray  # (M,) int64
     y: np.ndarray  # (M,) float64
     p: np.ndarray  # (M,) float64, the candidate's share among the units that this metric looks at
+    bounds: tuple[float, float] | None = (0.0, 1.0)
 
 
 def measure(
@@ -79,6 +81,7 @@ def measure(
         sample_ratio=_sample_ratio(seen),
         mismatches=mismatches(seen.kinds, releases),
         waiting=len(seen.waiting()),
+        waiting_for_people=len(seen.for_people()),
         units_in_step=int((seen.number("p")[decisive] == plan.steps[step].percent / 100).sum()),
     )
 
@@ -92,14 +95,22 @@ def single_values(plan: Plan, seen: Observations, now: float) -> dict[str, Value
         "empty_rate": seen.flag("empty"),
         "latency_ms": seen.number("latency_ms"),
     }
-    found: dict[str, Values] = {name: Values(everyone, columns[name].astype(np.float64), p) for name in FREE}
+    found: dict[str, Values] = {
+        name: Values(everyone, columns[name].astype(np.float64), p, BOUNDS[name]) for name in FREE
+    }
     ripe = ripe_rows(seen, plan, now)
     for name, event in OUTCOMES.items():
         found[name] = Values(ripe, seen.outcome(event)[ripe].astype(np.float64), p[ripe])
     settled = np.array(_settled(seen), dtype=np.int64)
+    if plan.human is not None:
+        settled = settled[: _answered_by_people(seen, settled)]
     half = np.full(len(settled), GRADED_SHARE)
     for name in GRADED:
-        found[name] = Values(settled, seen.number(name)[settled], half)
+        judged, bounds = seen.number(name)[settled], BOUNDS[name]
+        if plan.human is not None:
+            human = np.where(seen.flag("asked"), seen.number(f"human_{name}"), np.nan)[settled]
+            judged, bounds = corrected_values(judged, human, plan.human_share)
+        found[name] = Values(settled, judged, half, bounds)
     overlaps = seen.number("bm25_overlap")
     known = np.flatnonzero(~np.isnan(overlaps))
     if plan.catalogue is not None:
@@ -128,6 +139,12 @@ def _settled(seen: Observations) -> list[int]:
     """Rows of the graded units, up to the first one that waits for the judge."""
     graded = seen.flag("sampled") & ~np.isnan(seen.number("item_goodrate"))
     return np.flatnonzero(graded[: seen.graded_until()]).tolist()
+
+
+def _answered_by_people(seen: Observations, settled: np.ndarray) -> int:
+    """How many of these rows, from the first, come before one that waits for people."""
+    waiting = (seen.flag("asked") & np.isnan(seen.number("human_item_goodrate")))[settled]
+    return int(waiting.argmax()) if waiting.any() else len(settled)
 
 
 def ripe_rows(seen: Observations, plan: Plan, now: float) -> np.ndarray:
@@ -170,7 +187,7 @@ def _of_arms(
     a = candidate[rows]
     known = [earlier_in_group(y, queries[rows]), *([] if history is None else [history[rows]])]
     x = np.stack(known, axis=1)
-    sequence = effect_sequence(y, a, p, alpha=sides, bounds=BOUNDS[metric], x=x, at=np.array([len(y)]))
+    sequence = effect_sequence(y, a, p, alpha=sides, bounds=values.bounds, x=x, at=np.array([len(y)]))
     effect, low, high = sequence.last
     control_mean, candidate_mean = arm_means(y, a)
     n_candidate = int(a.sum())

@@ -56,6 +56,8 @@ class Measurement:
     """Pages whose encoder and collection belong to different releases; never anything but 0."""
     waiting: int = 0
     """Sampled pages that the judge did not come to yet."""
+    waiting_for_people: int = 0
+    """Pages that people were asked for and have not graded (only with the plan's `human`)."""
     units_in_step: int | None = None
     """Units of the plan's metric whose page came at the present step's share; None: not counted apart, all count."""
 

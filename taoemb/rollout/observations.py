@@ -6,12 +6,13 @@ anew would give: a process that starts over measures the same.
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from taoemb.rollout.page_metrics import GRADED, OUTCOMES, graded_values
+from taoemb.rollout.people import People, is_asked
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.sampler import is_sampled
 from taoemb.serving.rows import Page, PageKind
@@ -21,8 +22,17 @@ HUMAN = "human:"
 """Start of the source of grades that people gave."""
 _UNSETTLED, _SETTLED, _UNANSWERED = 0, 1, 2
 _READ_AT_ONCE = 500
-_FLAGS = ("candidate", "sampled", "error", "empty", "mixed", "graded")
-_NUMBERS = ("at", "p", "latency_ms", "places", "history", "bm25_overlap", *GRADED)
+_FLAGS = ("candidate", "sampled", "asked", "error", "empty", "mixed", "graded")
+_NUMBERS = (
+    "at",
+    "p",
+    "latency_ms",
+    "places",
+    "history",
+    "bm25_overlap",
+    *GRADED,
+    *(f"human_{name}" for name in GRADED),
+)
 
 Overlap = Callable[[Page], float]
 """bm25_overlap of a page with its items."""
@@ -48,10 +58,13 @@ class Observations:
         plan: Plan,
         overlap: Overlap | None = None,
         history: Mapping[str, float] | None = None,
+        people: People | None = None,
     ) -> None:
-        """`overlap` measures bm25_overlap; `history` is a value of units from before the rollout (CUPED)."""
+        """`overlap` measures bm25_overlap; `history` is a value of units from before the rollout (CUPED); `people`
+        grade a part of the pages too."""
         self.rollout, self._salt, self._plan, self._overlap = rollout, salt, plan, overlap
         self._history = history or {}
+        self._people = people
         self.kinds: Counter[PageKind] = Counter()
         """How many pages of each kind the rollout has, forced ones too."""
         self._counted = 0
@@ -68,11 +81,13 @@ class Observations:
         return len(self.arrivals)
 
     def flag(self, name: str) -> np.ndarray:
-        """(N,) bool: candidate, sampled, error (not answered by its own arm), empty or mixed (interleaved)."""
+        """(N,) bool: candidate, sampled, asked (people are to grade it too), error (not answered by its own arm), empty
+        or mixed (interleaved)."""
         return np.array(self._flags[name], dtype=np.int8) == 1
 
     def number(self, name: str) -> np.ndarray:
-        """(N,) float64: at, p, latency_ms; history, bm25_overlap and the graded metrics, nan where not known."""
+        """(N,) float64: at, p, latency_ms; history, bm25_overlap and the graded metrics, by the judge and as
+        human_… by people, nan where not known."""
         return np.array(self._numbers[name], dtype=np.float64)
 
     def outcome(self, event: str) -> np.ndarray:
@@ -118,6 +133,7 @@ class Observations:
         self._counted = counts.last
         self._read_overlap(store, first)
         self.read_grades(store)
+        self._read_people(store)
         self._read_outcomes(store, now)
 
     def read_grades(self, store: EventStore) -> None:
@@ -143,6 +159,7 @@ class Observations:
         flags = {
             "candidate": candidate,
             "sampled": sampled,
+            "asked": sampled and self._people is not None and is_asked(self._salt, page.unit, self._plan.human_share),
             "error": page.status == "error" or not own,
             "empty": page.status == "empty",
             "mixed": mixed,
@@ -159,6 +176,7 @@ class Observations:
         self._row[page.request_id] = row
         if page.status != "ok":
             self._settle(row, [])
+            self._keep_grades(row, "human_", [])
 
     def _settle(self, row: int, relevance: list[float | None]) -> None:
         places = int(self._numbers["places"][row])
@@ -167,8 +185,30 @@ class Observations:
             self._flags["graded"][row] = _UNANSWERED
             return
         self._flags["graded"][row] = _SETTLED
-        for name, value in zip(GRADED, graded_values(answered, places, self._plan.good_relevance), strict=True):
-            self._numbers[name][row] = value
+        self._keep_grades(row, "", answered)
+
+    def _keep_grades(self, row: int, prefix: str, relevance: Sequence[float]) -> None:
+        values = graded_values(relevance, int(self._numbers["places"][row]), self._plan.good_relevance)
+        for name, value in zip(GRADED, values, strict=True):
+            self._numbers[prefix + name][row] = value
+
+    def for_people(self) -> list[Arrival]:
+        """Pages that people were asked for and have not graded, in order of arrival."""
+        rows = np.flatnonzero(self.flag("asked") & np.isnan(self.number("human_item_goodrate")))
+        return [self.arrivals[row] for row in rows]
+
+    def _read_people(self, store: EventStore) -> None:
+        if self._people is None:
+            return
+        self._people.refresh()
+        waiting = [arrival.request_id for arrival in self.for_people()]
+        for start in range(0, len(waiting), _READ_AT_ONCE):
+            for request_id, page in store.pages(waiting[start : start + _READ_AT_ONCE]).items():
+                row = self._row[request_id]
+                top = (page.items or ())[: int(self._numbers["places"][row])]
+                relevance = self._people.relevance(page.query, [item["item_id"] for item in top])
+                if relevance is not None:
+                    self._keep_grades(row, "human_", relevance)
 
     def _read_overlap(self, store: EventStore, first: int) -> None:
         if self._overlap is None:

@@ -55,7 +55,7 @@ def decide(plan: Plan, standing: Standing, measurement: Measurement) -> Verdict:
     forward: Pointer = "promote" if standing.step + 1 >= len(plan.steps) else "next step"
     reasons = [
         *_integrity(plan, measurement, forward),
-        *_unanswered(plan, measurement),
+        *_unanswered(plan, measurement, forward),
         _primary(plan, measurement, forward),
         *_guardrails(plan, measurement, forward),
         *_minimum(plan, standing, measurement, forward),
@@ -112,7 +112,10 @@ def _integrity(plan: Plan, measurement: Measurement, forward: Pointer) -> Iterat
         yield Reason("sample ratio", forward, f"the split works: {counts} {against}")
 
 
-def _unanswered(plan: Plan, measurement: Measurement) -> Iterator[Reason]:
+def _unanswered(plan: Plan, measurement: Measurement, forward: Pointer) -> Iterator[Reason]:
+    if measurement.waiting_for_people:
+        text = f"{measurement.waiting_for_people:,} pages wait for people; graded metrics end before the first of them"
+        yield Reason("human grades", forward, text)
     if _too_few_answers(plan, measurement):
         sampled = measurement.graded + measurement.unanswered
         text = (
