@@ -78,7 +78,7 @@ class Controller:
         except TaoembError as error:
             _log.warning("%s", error)
             return
-        self._health.listed([str(body.get("status", {}).get("phase", "Pending")) for body in found])
+        self._health.listed(found)
         for body in found:
             self._start(body)
 

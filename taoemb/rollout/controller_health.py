@@ -3,15 +3,18 @@
 import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import get_args
+from typing import Any, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
 
 from taoemb.errors import InputError
 from taoemb.rollout.state import Phase
+
+_CHECKS_KEPT = timedelta(hours=1)  # an alert on an ended rollout has been seen by then
 
 
 class Health:
@@ -27,6 +30,12 @@ class Health:
         self._phases = Gauge(
             "taoemb_rollouts", "EncoderRollouts by phase, as the leader sees them.", ["phase"], registry=self._registry
         )
+        self._checks = Gauge(
+            "taoemb_rollout_check",
+            "1: what a check of the last verdict on an EncoderRollout points to; for an hour after its last look.",
+            ["rollout_namespace", "rollout", "check", "points_to"],
+            registry=self._registry,
+        )
         self._ticks = Counter(
             "taoemb_rollout_controller_ticks", "Looks at an EncoderRollout.", ["result"], registry=self._registry
         )
@@ -37,12 +46,17 @@ class Health:
         self._leading.set(leading)
         self._ready = self._ready or not leading
 
-    def listed(self, phases: Sequence[str]) -> None:
-        """The API server listed EncoderRollouts in these phases."""
+    def listed(self, bodies: Sequence[Mapping[str, Any]]) -> None:
+        """The API server listed these EncoderRollouts."""
         self._ready = True
-        found = Tally(phases)
+        found = Tally(str(body.get("status", {}).get("phase", "Pending")) for body in bodies)
         for phase in get_args(Phase):
             self._phases.labels(phase).set(found[phase])
+        self._checks.clear()
+        for body in filter(_looked_at_lately, bodies):
+            name = body["metadata"]["namespace"], body["metadata"]["name"]
+            for reason in body.get("status", {}).get("reasons", ()):
+                self._checks.labels(*name, reason["check"], reason["pointsTo"]).set(1)
 
     def ticked(self, error: BaseException | None) -> None:
         """One EncoderRollout was looked at."""
@@ -51,13 +65,19 @@ class Health:
     def answer(self, path: str) -> tuple[int, bytes]:
         """Status and body of a request."""
         if path == "/metrics":
-            return 200, generate_latest(self._registry)
+            # The process's own registry holds what its judge clients count.
+            return 200, generate_latest(self._registry) + generate_latest(REGISTRY)
         if path == "/healthz":
             silent_s = time.monotonic() - self._swept_at
             return (200, b"ok") if silent_s < self._stale_after_s else (503, b"no sweep for %d s" % silent_s)
         if path == "/readyz":
             return (200, b"ok") if self._ready else (503, b"nothing listed yet")
         return 404, b"there are /healthz, /readyz and /metrics"
+
+
+def _looked_at_lately(body: Mapping[str, Any]) -> bool:
+    last = body.get("status", {}).get("lastLook")
+    return last is not None and datetime.now(UTC) - datetime.fromisoformat(last) < _CHECKS_KEPT
 
 
 @contextmanager

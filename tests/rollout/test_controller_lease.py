@@ -1,6 +1,7 @@
 """One leader at a time, on clocks that nobody compares; and the whole process: elect, work, answer, give back."""
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.controller import run_controller
 from taoemb.rollout.controller_health import Health, serve_health
 from taoemb.rollout.lease import LEASES, Lease
+from taoemb.rollout.resource_status import rfc3339
 from tests.rollout.controller_world import SETTINGS, ControllerWorld
 from tests.rollout.fake_api import FakeApi
 from tests.rollout.fake_kserve import FakeKServe
@@ -159,12 +161,31 @@ def test_health_tells_alive_from_ready():
     with serve_health(health, "127.0.0.1", 0) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         health.swept(leading=True)
         assert [client.get(path).status_code for path in ("/healthz", "/readyz", "/none")] == [200, 503, 404]
-        health.listed(["Stepping", "Stepping", "Promoted"])
+        health.listed([seen("a", "Stepping"), seen("b", "Stepping"), seen("c", "Promoted")])
         assert client.get("/readyz").status_code == 200
         assert 'taoemb_rollouts{phase="Stepping"} 2.0' in client.get("/metrics").text
         wait_for(lambda: client.get("/healthz").status_code == 503)
         with pytest.raises(InputError, match=r"controller\.port"), serve_health(health, "127.0.0.1", port):
             pass
+
+
+def test_a_broken_split_is_a_metric_for_an_hour():
+    health = Health(60)
+    now = datetime.now(UTC)
+    health.listed([seen("a", "Stepping", now), seen("b", "RolledBack", now - timedelta(hours=2)), seen("c", "Pending")])
+    (line,) = [line for line in health.answer("/metrics")[1].decode().splitlines() if "taoemb_rollout_check{" in line]
+    assert line == (
+        'taoemb_rollout_check{check="sample ratio",points_to="rollback",rollout="a",rollout_namespace="search"} 1.0'
+    )
+
+
+def seen(name: str, phase: str, looked_at: datetime | None = None) -> dict:
+    """An EncoderRollout as the controller lists it."""
+    status: dict = {"phase": phase}
+    if looked_at is not None:
+        status["lastLook"] = rfc3339(looked_at.timestamp())
+        status["reasons"] = [{"check": "sample ratio", "pointsTo": "rollback", "text": "the split does not work"}]
+    return {"metadata": {"namespace": "search", "name": name}, "status": status}
 
 
 def wait_for(done, timeout_s: float = 60) -> None:
