@@ -250,8 +250,10 @@ class EngineConfig(_Section):
     checkpoint_every: int = Field(100, ge=1, description="Steps.")
     keep_checkpoints: int = Field(2, ge=1)
     log_every: int = Field(1, ge=1, description="Steps between metric records.")
-    trackers: tuple[Literal["tensorboard", "mlflow"], ...] = ("tensorboard",)
+    trackers: tuple[Literal["tensorboard", "mlflow", "prometheus"], ...] = ("tensorboard",)
     mlflow_uri: str | None = None
+    metrics_port: int = Field(9400, ge=0, le=65535, description="Of the tracker prometheus; 0: any free one.")
+    metrics_host: str = Field("127.0.0.1", description="Address that it listens on; 0.0.0.0 in a pod.")
     collapse_cosine: float = Field(
         0.9, gt=0, le=1, description="Alarm when the mean pairwise cosine of items or queries passes this."
     )

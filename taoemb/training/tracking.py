@@ -1,4 +1,4 @@
-"""Where a run's numbers go: JSON lines always; TensorBoard and MLflow by setting."""
+"""Where a run's numbers go: JSON lines always; TensorBoard, MLflow and Prometheus by setting."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from taoemb.config import EngineConfig
+from taoemb.errors import InputError
 
 Metrics = Mapping[str, float]
 
@@ -72,6 +73,39 @@ class _MLflow:
         self._mlflow.end_run()
 
 
+class Exposed:
+    """The last step's numbers for Prometheus to scrape, for as long as the run goes on."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Raises InputError when nothing can listen there."""
+        from prometheus_client import CollectorRegistry, Gauge, start_http_server
+
+        registry = CollectorRegistry()
+        self._step = Gauge("taoemb_training_step", "The last step.", registry=registry)
+        self._metric = Gauge(
+            "taoemb_training_metric", "Its numbers, by their name in metrics.jsonl.", ["name"], registry=registry
+        )
+        try:
+            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+        except OSError as error:
+            raise InputError(
+                f"engine.metrics_host {host}, engine.metrics_port {port}: {error.strerror or error}; choose another"
+            ) from None
+        self.port = self._server.server_port
+
+    def record(self, step: int, metrics: Metrics) -> None:
+        """Show these instead of the last ones."""
+        self._step.set(step)
+        for name, value in metrics.items():
+            self._metric.labels(name).set(value)
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
 class Trackers:
     """All trackers of a run as one."""
 
@@ -102,4 +136,8 @@ def open_trackers(root: Path, config: EngineConfig, first_step: int, *, main: bo
             run = _MLflow(config.mlflow_uri, root.name)
             stack.callback(run.close)
             trackers.append(run)
+        if "prometheus" in config.trackers:
+            exposed = Exposed(config.metrics_host, config.metrics_port)
+            stack.callback(exposed.close)
+            trackers.append(exposed)
         yield Trackers(trackers)
