@@ -1,0 +1,16 @@
+"""`helm test`: the gateway is ready, its control's encoder answers with the release it names, and a search comes back."""
+
+import sys
+
+import httpx
+
+gateway = httpx.Client(base_url=sys.argv[1], timeout=10, trust_env=False)
+gateway.get("/readyz").raise_for_status()
+control = gateway.get("/traffic").raise_for_status().json()["control"]
+asked = {"model": "encoder", "input": "test"}
+encoder = httpx.post(f"{control['urls'][0]}/openai/v1/embeddings", json=asked, timeout=10, trust_env=False)
+served = encoder.raise_for_status().headers["x-taoemb-release"]
+if served != control["release"]:
+    sys.exit(f"the control's encoder serves {served}, the gateway expects {control['release']}")
+page = gateway.get("/search", params={"query": "test", "session": "helm-test"}).raise_for_status().json()
+print(f"release {page['release']} answered with {len(page['items'])} items")
