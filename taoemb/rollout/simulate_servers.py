@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from taoemb.errors import TaoembError
-from taoemb.serving.readback import RELEASE_HEADER
+from taoemb.serving.traffic import RELEASE_HEADER
 
 _START_S = 30.0
 _STOP_S = 10.0

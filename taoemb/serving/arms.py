@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import httpx
+import aiohttp
 import numpy as np
 
-from taoemb.serving.traffic import Arm
+from taoemb.serving.traffic import RELEASE_HEADER, Arm
 
-RELEASE_HEADER = "x-taoemb-release"
 MODEL = "encoder"
 KEEP_ALIVE_S = 3.0  # shorter than the five seconds after which uvicorn closes an idle connection
 COOL_S = 0.25  # after a first failure; it doubles with each further one
@@ -42,6 +41,13 @@ class _Health:
     rests_until: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Reply:
+    status: int
+    release: str | None
+    content: bytes
+
+
 class EncoderClient:
     """Calls encoders over kept connections. A replica that failed rests for a moment, twice as long each time."""
 
@@ -51,21 +57,19 @@ class EncoderClient:
         connections: int,
         *,
         on_wrong_release: Callable[[], None] = lambda: None,
-        transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_wrong_release` is called for each reply of another release than its arm's."""
-        limits = httpx.Limits(
-            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE_S
-        )
-        self._http = httpx.AsyncClient(timeout=timeout_s, limits=limits, trust_env=False, transport=transport)
-        self._timeout_s, self._clock, self._on_wrong_release = timeout_s, clock, on_wrong_release
+        self._timeout_s, self._connections = timeout_s, connections
+        self._on_wrong_release, self._clock = on_wrong_release, clock
+        self._session: aiohttp.ClientSession | None = None
         self._health: dict[str, _Health] = {}
         self._turns = itertools.count()
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        if self._session is not None:
+            await self._session.close()
 
     async def embed(self, arm: Arm, query: str, *, insist: bool = False) -> np.ndarray:
         """The query's vector (1, D) float32 from the first replica that answers as `arm.release`.
@@ -107,30 +111,38 @@ class EncoderClient:
 
     async def _ask(self, url: str, release: str, body: bytes) -> np.ndarray:
         reply = await self._post(f"{url}/openai/v1/embeddings", body)
-        if reply.status_code != 200:
-            raise ArmFailure("status", f"{url} answered {reply.status_code}")
-        found = reply.headers.get(RELEASE_HEADER)
-        if found != release:
-            raise ArmFailure("digest", f"{url} answered as release {(found or 'none')[:16]}, not {release[:16]}")
+        if reply.status != 200:
+            raise ArmFailure("status", f"{url} answered {reply.status}")
+        if reply.release != release:
+            found = (reply.release or "none")[:16]
+            raise ArmFailure("digest", f"{url} answered as release {found}, not {release[:16]}")
         try:
             answer = json.loads(reply.content)
         except ValueError:
             raise ArmFailure("malformed", f"{url}: the reply is not JSON") from None
         return _read_vector(answer, release, url)
 
-    async def _post(self, url: str, body: bytes) -> httpx.Response:
+    async def _post(self, url: str, body: bytes) -> _Reply:
         """One request; once more when a kept connection turns out closed."""
-        headers = {"content-type": "application/json"}
         try:
             async with asyncio.timeout(self._timeout_s):
                 try:
-                    return await self._http.post(url, content=body, headers=headers)
-                except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                    return await self._http.post(url, content=body, headers=headers)
-        except (httpx.TimeoutException, TimeoutError):
+                    return await self._send(url, body)
+                except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+                    return await self._send(url, body)
+        except TimeoutError:
             raise ArmFailure("timeout", f"{url} did not answer within {self._timeout_s:g} s") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise ArmFailure("unreachable", f"{url}: {type(error).__name__}: {error}") from None
+
+    async def _send(self, url: str, body: bytes) -> _Reply:
+        if self._session is None:  # here, because it belongs to the running loop
+            connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEP_ALIVE_S)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers={"content-type": "application/json"}
+            )
+        async with self._session.post(url, data=body, allow_redirects=False) as reply:
+            return _Reply(reply.status, reply.headers.get(RELEASE_HEADER), await reply.read())
 
 
 def _read_vector(answer: object, release: str, url: str) -> np.ndarray:

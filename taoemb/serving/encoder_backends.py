@@ -60,14 +60,23 @@ def graph_backend(encoder: Encoder, digest: str, config: EncoderServerConfig) ->
 
 def _onnxruntime(path: Path, threads: int | None) -> Backend:
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
+    unreadable = (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NoSuchFile, errors.InvalidArgument)
+    failed = (errors.Fail, errors.RuntimeException, errors.EPFail)  # no RuntimeErrors by themselves
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0  # 0: all
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except unreadable as error:
+        raise _unreadable(path, error) from error
 
     def run(batch: TokenBatch) -> np.ndarray:
-        [vectors_ND] = session.run([OUTPUT], _feed(batch))
+        try:
+            [vectors_ND] = session.run([OUTPUT], _feed(batch))
+        except failed as error:
+            raise RuntimeError(str(error)) from error
         return vectors_ND
 
     return run
@@ -85,12 +94,20 @@ def _openvino(path: Path, config: EncoderServerConfig) -> Backend:
     }
     if config.threads is not None:
         options["INFERENCE_NUM_THREADS"] = str(config.threads)
-    model = core.compile_model(core.read_model(str(path)), "CPU", options)
+    try:
+        model = core.compile_model(core.read_model(str(path)), "CPU", options)
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
 
     def run(batch: TokenBatch) -> np.ndarray:
         return np.array(model(_feed(batch))[OUTPUT])  # a copy: the runtime uses its memory again
 
     return run
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{path}: can't be read ({reason}); delete its folder, and it is exported again")
 
 
 def _feed(batch: TokenBatch) -> dict[str, np.ndarray]:

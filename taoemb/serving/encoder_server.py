@@ -10,8 +10,7 @@ from pathlib import Path
 from taoemb.config import EncoderServerConfig
 from taoemb.encoder.manifest import read_manifest
 from taoemb.hosting.entry import check_port, import_kserve, stop_with_parent
-
-RELEASE_HEADER = "x-taoemb-release"
+from taoemb.serving.traffic import RELEASE_HEADER
 
 
 def serve_encoder(

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 
 from taoemb.errors import TaoembError
+from taoemb.serving.traffic import RELEASE_HEADER
 
-RELEASE_HEADER = "x-taoemb-release"
 _TEXT = "read back"
 
 

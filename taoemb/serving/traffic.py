@@ -14,6 +14,8 @@ from taoemb.errors import InputError
 
 ArmName = Literal["control", "candidate"]
 Design = Literal["ab", "interleaving"]
+RELEASE_HEADER = "x-taoemb-release"
+"""Header of every reply of an encoder: the digest of the release that it serves."""
 
 
 @dataclass(frozen=True)

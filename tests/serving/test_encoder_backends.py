@@ -88,6 +88,20 @@ def test_a_kept_graph_of_other_weights_is_refused(tmp_path: Path) -> None:
         load(other, "onnxruntime", "fp32", tmp_path / "graphs")
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("damage", [b"", b"not a graph"])
+def test_a_damaged_graph_is_told_in_one_line(
+    releases: dict[str, Release], tmp_path: Path, backend: str, damage: bytes
+) -> None:
+    digest = releases["bert"].manifest.digest
+    place = tmp_path / digest / "graph-1-fp32"
+    place.mkdir(parents=True)
+    (place / "encoder.onnx").write_bytes(damage)
+    with pytest.raises(InputError, match=r"encoder\.onnx: can't be read \(.*delete its folder") as error:
+        load(releases["bert"], backend, "fp32", tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_limit_that_int8_cannot_meet_refuses_in_one_line(releases: dict[str, Release], graphs: Path) -> None:
     with pytest.raises(InputError, match=r"openvino int8: cosine 0\.\d+ .*choose another") as refusal:
         load(releases["bert"], "openvino", "int8", graphs, min_cosine=1)
