@@ -46,7 +46,8 @@ def decide(rollout: str, action: "Action", why: str, quiet: bool) -> Shown:
     from taoemb.rollout.cluster import ask
     from taoemb.serving.kube import connect
 
-    ask(connect(), _place(rollout), action, why)
+    place = _place(rollout)
+    ask(connect(), place, action, why)
     return watch(rollout, quiet)
 
 
