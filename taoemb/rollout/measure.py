@@ -19,7 +19,7 @@ from taoemb.rollout.sampler import GRADED_SHARE
 from taoemb.rollout.slicing import Slicer
 from taoemb.rollout.statistics.adjust import earlier_in_group
 from taoemb.rollout.statistics.bounded import mean_sequence
-from taoemb.rollout.statistics.correction import corrected_values
+from taoemb.rollout.statistics.correction import corrected_values, one_look_interval
 from taoemb.rollout.statistics.effect import arm_means, effect_sequence
 from taoemb.rollout.statistics.multiplicity import ALL, checks, levels
 from taoemb.rollout.statistics.sample_ratio import sample_ratio_sequence
@@ -82,6 +82,7 @@ def measure(
         mismatches=mismatches(seen.kinds, releases),
         waiting=len(seen.waiting()),
         waiting_for_people=len(seen.for_people()),
+        one_look=_one_look(plan, seen, decisive),
         units_in_step=int((seen.number("p")[decisive] == plan.steps[step].percent / 100).sum()),
     )
 
@@ -139,6 +140,14 @@ def _settled(seen: Observations) -> list[int]:
     """Rows of the graded units, up to the first one that waits for the judge."""
     graded = seen.flag("sampled") & ~np.isnan(seen.number("item_goodrate"))
     return np.flatnonzero(graded[: seen.graded_until()]).tolist()
+
+
+def _one_look(plan: Plan, seen: Observations, rows: np.ndarray) -> tuple[float, float] | None:
+    """ppi-python's interval of the plan's metric, at the level of a promotion's two-sided test."""
+    if plan.human is None or plan.metric not in GRADED:
+        return None
+    human = np.where(seen.flag("asked"), seen.number(f"human_{plan.metric}"), np.nan)[rows]
+    return one_look_interval(seen.number(plan.metric)[rows], human, seen.flag("candidate")[rows], 2 * plan.alpha)
 
 
 def _answered_by_people(seen: Observations, settled: np.ndarray) -> int:

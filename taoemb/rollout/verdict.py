@@ -116,6 +116,10 @@ def _unanswered(plan: Plan, measurement: Measurement, forward: Pointer) -> Itera
     if measurement.waiting_for_people:
         text = f"{measurement.waiting_for_people:,} pages wait for people; graded metrics end before the first of them"
         yield Reason("human grades", forward, text)
+    if measurement.one_look is not None:
+        low, high = (amount(plan.metric, bound, sign=True) for bound in measurement.one_look)
+        text = f"{plan.metric}: ppi-python gives {low} to {high} at this look alone, which decides nothing"
+        yield Reason("ppi-python", forward, text)
     if _too_few_answers(plan, measurement):
         sampled = measurement.graded + measurement.unanswered
         text = (

@@ -1,5 +1,6 @@
 """People's grades of pages drawn by hash: they count as they come in, and they put a biased judge right."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from taoemb.rollout.backend import Candidate
 from taoemb.rollout.for_people import write_for_people, write_waiting
 from taoemb.rollout.looking import NOTHING
 from taoemb.rollout.measure import measure
-from taoemb.rollout.measured import Measurement
+from taoemb.rollout.measured import Measurement, from_json
+from taoemb.rollout.measured import to_json as measured_json
 from taoemb.rollout.observations import Observations
 from taoemb.rollout.people import People, is_asked
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.slicing import Slicer, same_query
 from taoemb.rollout.state import begin, to_json
+from taoemb.rollout.verdict import Standing, decide
 from taoemb.serving.store import EventStore
 from tests.rollout.rollout_rows import RELEASES, ROLLOUT, SALT, START, Rows, grade, make_rows, open_store, write
 
@@ -74,6 +77,11 @@ def test_graded_metrics_wait_for_people_and_go_on_when_they_come(shop: tuple[Eve
     assert first is not None
     assert second is not None
     assert after.waiting_for_people == 0
+    assert before.one_look is None
+    assert after.one_look is not None
+    assert -1 <= after.one_look[0] <= after.one_look[1] <= 1
+    assert "ppi-python" in {reason.check for reason in decide(plan, Standing(0, 1.0), after).reasons}
+    assert from_json(json.loads(json.dumps(measured_json(after)))) == after
     assert second.n_control + second.n_candidate > 5 * (first.n_control + first.n_candidate)
     assert look(store, plan)[1] == after  # a process that starts over
     clicks = before.find("click_rate"), after.find("click_rate")

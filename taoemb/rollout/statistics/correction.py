@@ -18,6 +18,8 @@ from taoemb.rollout.statistics.adjust import GROWTH, regression
 
 FIRST_FIT = 30
 """Human grades before the judge's are calibrated to them."""
+FEWEST = 15
+"""Pages of each arm, with and without a human grade, before ppi-python is asked."""
 
 
 def corrected_values(judged: np.ndarray, human: np.ndarray, q: float) -> tuple[np.ndarray, tuple[float, float]]:
@@ -49,19 +51,20 @@ def calibrated(judged: np.ndarray, human: np.ndarray) -> np.ndarray:
     return np.clip(predicted, 0, 1)
 
 
-def classical_interval(judged: np.ndarray, human: np.ndarray, a: np.ndarray, alpha: float) -> tuple[float, float]:
-    """Interval of the effect by ppi-python (PPI++), for the report beside the sequence.
+def one_look_interval(judged: np.ndarray, human: np.ndarray, a: np.ndarray, alpha: float) -> tuple[float, float] | None:
+    """Interval of the effect by ppi-python (PPI++), to hold the sequence against.
 
     Valid for large samples at one look that was chosen before; not under peeking. Arguments as above; `a` (n,) is true
-    for the candidate, and each unit's chance to be in it must have been the same. Raises ValueError when an arm has
-    no page with a human grade, or none without.
+    for the candidate, and each unit's chance to be in it must have been the same. None until each arm has some pages
+    with a human grade, and some without.
     """
+    asked, candidate = np.isfinite(human), np.asarray(a, dtype=bool)
+    groups = [part & arm for part in (asked, ~asked) for arm in (candidate, ~candidate)]
+    if min(int(group.sum()) for group in groups) < FEWEST:
+        return None
     from ppi_py import ppi_ols_ci
 
-    asked = np.isfinite(human)
-    design = np.stack([np.ones(len(a)), np.asarray(a, dtype=np.float64)], axis=1)
-    if any(len(np.unique(design[part, 1])) < 2 for part in (asked, ~asked)):
-        raise ValueError("both arms need pages with a human grade and pages without")
+    design = np.stack([np.ones(len(candidate)), candidate.astype(np.float64)], axis=1)
     low, high = ppi_ols_ci(
         design[asked], human[asked], judged[asked], design[~asked], judged[~asked], alpha=alpha, coord=1
     )
