@@ -55,6 +55,8 @@ class Controller:
         self._running: dict[str, tuple[str, Future[str]]] = {}
         """By uid: the object's name, and its reconciliation under way."""
         self._resting: dict[str, Rest] = {}
+        self._phases: dict[str, str] = {}
+        """By uid: what was last told."""
 
     def run(self, stop: threading.Event) -> None:
         """Sweep until `stop`, then wait for what is under way."""
@@ -110,10 +112,16 @@ class Controller:
             self._health.ticked(error)
             if error is None:
                 self._resting.pop(uid, None)
+                self._tell(uid, name, future.result())
             elif isinstance(error, Conflict):
                 _log.info("EncoderRollout %s: %s; read again", name, error)
             else:
                 self._rest(uid, name, error)
+
+    def _tell(self, uid: str, name: str, phase: str) -> None:
+        if self._phases.get(uid) != phase:
+            _log.info("EncoderRollout %s: %s", name, phase)
+        self._phases[uid] = phase
 
     def _rest(self, uid: str, name: str, error: BaseException) -> None:
         failures = self._resting[uid].failures + 1 if uid in self._resting else 1
@@ -141,7 +149,9 @@ def run_controller(
         from taoemb.rollout.controller_tools import open_tools
 
         tools = open_tools(objects, config)
-    stop = stop or _at_signals()
+    if stop is None:
+        _tell_on_stderr()
+        stop = _at_signals()
     settings = config.controller
     identity = f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
     lease = Lease(objects, settings.lease_namespace or own_namespace(), identity, settings)
@@ -169,6 +179,14 @@ def _give_back(lease: Lease) -> None:
         lease.release()
     except TaoembError as error:
         _log.warning("the lease runs out by itself: %s", error)
+
+
+def _tell_on_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    own = logging.getLogger("taoemb")
+    own.addHandler(handler)
+    own.setLevel(logging.INFO)
 
 
 def _at_signals() -> threading.Event:

@@ -43,7 +43,8 @@ class FakeKServe:
         self.knative: dict[tuple[str, str], Knative] = {}
         self.restarts: list[str] = []
         """Deployments whose pods a write made start again."""
-        self.asked = 0
+        self.vector = (1.0, 0.0)
+        """What every text is embedded as."""
         api.after_write.append(self.follow)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -163,10 +164,9 @@ def _handler(kserve: FakeKServe) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            kserve.asked += 1
             _, namespace, service, *_rest = self.path.split("/")
             release = kserve.release_behind(namespace, service)
-            vector = base64.b64encode(struct.pack("<2f", 1.0, 0.0)).decode()
+            vector = base64.b64encode(struct.pack(f"<{len(kserve.vector)}f", *kserve.vector)).decode()
             body = {"data": [{"embedding": vector, "index": 0}], "release": release}
             payload = json.dumps(body).encode()
             self.send_response(503 if release is None else 200)

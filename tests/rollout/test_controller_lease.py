@@ -1,5 +1,9 @@
 """One leader at a time, on clocks that nobody compares; and the whole process: elect, work, answer, give back."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -154,6 +158,27 @@ def test_two_processes_one_works_and_hands_over_when_told_to_end():
         runs[1].join(30)
         assert not any(run.is_alive() for run in runs)
         assert api.get("leases", "default", SETTINGS.lease)["spec"]["holderIdentity"] == ""
+
+
+def test_the_command_gives_the_lease_back_when_it_is_told_to_end(tmp_path):
+    with FakeApi() as api, FakeKServe(api) as kserve:
+        world = ControllerWorld(api, kserve)
+        world.begin("broken", service="no-such-service")
+        (tmp_path / "kubeconfig").write_text(api.kubeconfig())
+        settings = ("port=0", "lease_namespace=search", "poll_s=0.1")
+        command = [sys.executable, "-m", "taoemb", "rollout", "controller", "--namespace", "search"]
+        command += [word for one in settings for word in ("--set", f"controller.{one}")]
+        environment = {**os.environ, "KUBECONFIG": str(tmp_path / "kubeconfig")}
+        with subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+            wait_for(lambda: world.condition("Degraded", "broken") == "True")
+            assert holder(api)
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+        assert holder(api) == ""
+        assert "leads" in said
+        assert "EncoderRollout search/broken: GET" in said
+        assert "Traceback" not in said
 
 
 def test_health_tells_alive_from_ready():
