@@ -28,10 +28,12 @@ from taoemb.rollout.simulate_stage import SimulatedBackend, Weather, empty_folde
 from taoemb.rollout.simulate_truth import Held, hold_against
 from taoemb.rollout.simulate_world import ARMS
 from taoemb.rollout.state import RolloutState, begin, from_json, to_json
+from taoemb.serving.rows import StoredRollout
 from taoemb.serving.store import EventStore
 
 ROLLOUT = "simulated"
 _POLL_S = 0.05
+_READY_S = 5.0
 _LAST_LOOKS_S = 60.0  # for the judge, after the last shopper has gone
 _AFTER_S = 1.0  # of shopping after the end of the rollout
 
@@ -97,8 +99,10 @@ def simulate(options: Options) -> SimulationResult:
         gateway = open_.enter_context(running_gateway(options.out, stage.config))
         store = open_.enter_context(EventStore(stage.config.events))
         looker = open_.enter_context(Looker(store, stage.config, options.plan, ()))
+        rollout = _Rollout(options.plan, backend, store, looker, _begin(options, stage, store))
+        rollout.wait_for_candidate()
         stage.clock.shoppers = shoppers = open_.enter_context(Shoppers(gateway, demand))
-        state = _roll_out(options, stage, backend, store, looker, shoppers)
+        state = rollout.run(shoppers)
         log = shoppers.stop()
         report = write_report(stored_report(store, ROLLOUT, time.time()), options.out / "report")
     measured = looker.last[0] if looker.last else None
@@ -108,30 +112,51 @@ def simulate(options: Options) -> SimulationResult:
     )
 
 
-def _roll_out(
-    options: Options, stage: Stage, backend: SimulatedBackend, store: EventStore, looker: Looker, shoppers: Shoppers
-) -> RolloutState:
-    """Tick the rollout to its end, or until all shoppers are gone and everything they saw is measured."""
+def _begin(options: Options, stage: Stage, store: EventStore) -> StoredRollout:
     candidate = Candidate(stage.releases["candidate"], "simulated")
     state = begin(ROLLOUT, candidate, f"{ROLLOUT}-{options.seed}", time.time(), stage.releases["control"])
-    known = store.rollouts.create(ROLLOUT, options.plan.model_dump(mode="json"), to_json(state), time.time())
-    gone_at: float | None = None
-    while True:
+    return store.rollouts.create(ROLLOUT, options.plan.model_dump(mode="json"), to_json(state), time.time())
+
+
+@dataclass
+class _Rollout:
+    """The rollout under way."""
+
+    plan: Plan
+    backend: SimulatedBackend
+    store: EventStore
+    looker: Looker
+    known: StoredRollout
+
+    def tick(self) -> RolloutState:
+        """Move it on by a tick, if that works just now."""
         try:
-            known = advance(store.rollouts, known, options.plan, backend, looker, time.time())
+            self.known = advance(self.store.rollouts, self.known, self.plan, self.backend, self.looker, time.time())
         except InputError:
             raise
         except TaoembError:  # an encoder went away between two calls: the next tick goes on from there
             time.sleep(_POLL_S)
-        state = from_json(known.state)
-        if state.ended:
-            time.sleep(0 if shoppers.gone else _AFTER_S)
-            return state
-        if shoppers.gone:
-            gone_at = gone_at or time.time()
-            if _seen_all(looker, gone_at, options.plan) or time.time() - gone_at > _LAST_LOOKS_S:
+        return from_json(self.known.state)
+
+    def wait_for_candidate(self) -> None:
+        """Tick until the candidate can take traffic; not for long, as it may be away until shoppers have come."""
+        deadline = time.monotonic() + _READY_S
+        while self.tick().phase in ("Pending", "Deploying") and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+    def run(self, shoppers: Shoppers) -> RolloutState:
+        """Tick to its end, or until all shoppers are gone and everything they saw is measured."""
+        gone_at: float | None = None
+        while True:
+            state = self.tick()
+            if state.ended:
+                time.sleep(0 if shoppers.gone else _AFTER_S)
                 return state
-        time.sleep(_POLL_S)
+            if shoppers.gone:
+                gone_at = gone_at or time.time()
+                if _seen_all(self.looker, gone_at, self.plan) or time.time() - gone_at > _LAST_LOOKS_S:
+                    return state
+            time.sleep(_POLL_S)
 
 
 def _seen_all(looker: Looker, gone_at: float, plan: Plan) -> bool:

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,12 @@ from taoemb.errors import InputError
 from taoemb.rollout import measured
 from taoemb.rollout.examples import draw
 from taoemb.rollout.measured import Estimate
-from taoemb.rollout.plan import Guardrail, Plan
+from taoemb.rollout.page_metrics import DESCRIPTIONS
+from taoemb.rollout.plan import Guardrail, MetricName, Plan
 from taoemb.rollout.report import guards, render, to_json, write_report
 from taoemb.rollout.report_data import ReportData, stored_report
 from taoemb.rollout.report_plots import Point, direction, forest_plot, sequence_plot, split_plot
-from taoemb.rollout.report_words import bounds, change, shown
+from taoemb.rollout.report_words import WORDS, bounds, change, shown
 from taoemb.rollout.state import RolloutState, moved
 from taoemb.serving.store import EventStore
 from tests.rollout.recorded import (
@@ -257,3 +259,7 @@ def test_numbers_have_units() -> None:
     assert change(-0.067, "item_goodrate") == "−6.70 points"
     assert change(float("inf"), "ndcg") == "∞"
     assert bounds(estimate(-0.1, float("inf"), True)) == "[−10.00, ∞]"
+
+
+def test_every_metric_of_a_plan_has_a_name() -> None:
+    assert set(WORDS) == set(get_args(MetricName)) == set(DESCRIPTIONS)
