@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
-import httpx
-
 from taoemb.config import Config
 from taoemb.errors import InputError, TaoembError
 from taoemb.retrieval.address import is_lite
 from taoemb.rollout.backend import Candidate, Observed
 from taoemb.rollout.local_processes import Processes, Wanted, free_port
+from taoemb.rollout.local_search import search_as_tester
 from taoemb.serving.readback import read_release
 from taoemb.serving.traffic import Arm, Design, Traffic, read_traffic, write_traffic
 
@@ -114,9 +113,9 @@ class LocalBackend:
         """
         with self.processes.locked():
             traffic = self.traffic()
-            self._must_answer(traffic)
+            candidate = self._must_answer(traffic)
             if traffic.percent == 0:
-                self._must_search(traffic)
+                search_as_tester(f"{self.gateway_url()}", self.config.gateway, candidate.release)
             write_traffic(self._traffic_file, replace(traffic, percent=percent))
 
     def promote(self) -> None:
@@ -182,35 +181,15 @@ class LocalBackend:
         ]
         return f"{problem} (its log: {said[0]})" if said and said[0] else problem
 
-    def _must_answer(self, traffic: Traffic) -> None:
+    def _must_answer(self, traffic: Traffic) -> Arm:
+        """The candidate, whose digest was just read back."""
         candidate = traffic.candidate
         if candidate is None:
             raise TaoembError(f"{self._traffic_file}: there is no candidate to give traffic to")
         digest, problem = self._read_back(candidate)
         if digest != candidate.release:
             raise TaoembError(problem or f"the candidate answers with {str(digest)[:16]}, not {candidate.release[:16]}")
-
-    def _must_search(self, traffic: Traffic) -> None:
-        """One search of a tester through the gateway, forced onto the candidate."""
-        assert traffic.candidate is not None
-        token = self.config.gateway.tester_token_file
-        headers = {"x-taoemb-tester": token.read_text(encoding="utf-8").strip()} if token is not None else {}
-        url = f"{self.gateway_url()}/search"
-        try:
-            body = {"query": "read back", "arm": "candidate", "k": 1}
-            timeout = self.config.gateway.patience_s + _ASK_S
-            answer = httpx.post(url, json=body, headers=headers, timeout=timeout, trust_env=False)
-            answer.raise_for_status()
-        except httpx.HTTPStatusError as error:
-            raise TaoembError(f"the gateway can't search with the candidate yet: {error.response.text}") from None
-        except httpx.HTTPError as error:
-            raise TaoembError(f"{url}: {str(error) or type(error).__name__}") from None
-        page = answer.json()
-        if (page["served"], page["release"]) != ("candidate", traffic.candidate.release):
-            raise TaoembError(
-                f"the gateway answered for the candidate with {page['served']} ({page['release'][:16]}); see "
-                f"{self.folder}/logs/gateway.log, and whether the release is published"
-            )
+        return candidate
 
     def _stop_others(self, release: str) -> None:
         names = [one.name for one in self.processes.all().values() if one.release not in ("", release)]
