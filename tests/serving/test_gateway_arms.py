@@ -3,62 +3,82 @@
 import asyncio
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 
-import httpx
 import numpy as np
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from taoemb.rollout.simulate_servers import LoopbackServer
 from taoemb.serving.arms import COOL_S, MOST_COOL_S, ArmFailure, EncoderClient
 from taoemb.serving.traffic import Arm
+from tests.judge.stub import free_port
 
 DIGEST = "d" * 64
 VECTOR = np.arange(1, 9, dtype="<f4")
-Handler = Callable[[httpx.Request], httpx.Response]
-
-
-class Time:
-    """A clock that tests set."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def embedding(vector: np.ndarray = VECTOR) -> str:
     return base64.b64encode(vector.tobytes()).decode()
 
 
-def reply(header: str | None = DIGEST, content: bytes | None = None, **body: object) -> httpx.Response:
+def reply(header: str | None = DIGEST, content: bytes | None = None, **body: object) -> Response:
     answer = {"data": [{"embedding": embedding()}], "release": DIGEST} | body
     headers = {} if header is None else {"x-taoemb-release": header}
-    return httpx.Response(200, headers=headers, content=json.dumps(answer).encode() if content is None else content)
+    return Response(json.dumps(answer) if content is None else content, headers=headers)
 
 
-def client(handler: Handler, clock: Time | None = None, wrong: list[int] | None = None) -> EncoderClient:
-    noted = [] if wrong is None else wrong
-    transport = httpx.MockTransport(handler)
-    return EncoderClient(0.5, 10, on_wrong_release=lambda: noted.append(1), transport=transport, clock=clock or Time())
+class Replicas:
+    """Encoders by name on one real server, and a client that asks them at a time that tests set."""
+
+    def __init__(self, server: LoopbackServer, runner: asyncio.Runner) -> None:
+        self._url, self._runner = server.url, runner
+        self.answer: Callable[[str], Response] = lambda name: reply()
+        self.asked: list[str] = []
+        self.bodies: list[object] = []
+        self.wrong = 0
+        self.now = 100.0
+        self.client = EncoderClient(20, 10, on_wrong_release=self._note, clock=lambda: self.now)
+
+    def _note(self) -> None:
+        self.wrong += 1
+
+    async def handle(self, request: Request) -> Response:
+        self.asked.append(request.path_params["name"])
+        self.bodies.append(await request.json())
+        return self.answer(self.asked[-1])
+
+    def run(self, work: Awaitable) -> np.ndarray:
+        async def wait() -> np.ndarray:
+            return await work
+
+        return self._runner.run(wait())
+
+    def ask(self, *names: str, insist: bool = False) -> np.ndarray:
+        arm = Arm(DIGEST, tuple(f"{self._url}/{name}" for name in names))
+        return self.run(self.client.embed(arm, "sofa", insist=insist))
 
 
-def ask(encoders: EncoderClient, *hosts: str, insist: bool = False) -> np.ndarray:
-    return asyncio.run(encoders.embed(Arm(DIGEST, tuple(f"http://{host}" for host in hosts)), "sofa", insist=insist))
+@pytest.fixture
+def replicas() -> Iterator[Replicas]:
+    async def handle(request: Request) -> Response:
+        return await made.handle(request)
+
+    app = Starlette(routes=[Route("/{name}/openai/v1/embeddings", handle, methods=["POST"])])
+    with LoopbackServer(app) as server, asyncio.Runner() as runner:
+        made = Replicas(server, runner)
+        yield made
+        runner.run(made.client.close())
 
 
-def test_it_asks_as_the_contract_says_and_reads_the_vector() -> None:
-    seen: list[httpx.Request] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
-        return reply()
-
-    vectors = ask(client(handler), "one:8090")
+def test_it_asks_as_the_contract_says_and_reads_the_vector(replicas: Replicas) -> None:
+    vectors = replicas.ask("one")
     np.testing.assert_array_equal(vectors, VECTOR[None])
     assert vectors.dtype == np.float32
-    [request] = seen
-    assert str(request.url) == "http://one:8090/openai/v1/embeddings"
-    assert json.loads(request.content) == {"model": "encoder", "input": "sofa", "encoding_format": "base64"}
+    assert replicas.bodies == [{"model": "encoder", "input": "sofa", "encoding_format": "base64"}]
 
 
 BAD = {
@@ -76,102 +96,101 @@ BAD = {
     "empty": (lambda: reply(data=[{"embedding": ""}]), "malformed"),
     "infinite": (lambda: reply(data=[{"embedding": embedding(np.full(4, np.inf, "<f4"))}]), "malformed"),
     "zero": (lambda: reply(data=[{"embedding": embedding(np.zeros(4, "<f4"))}]), "malformed"),
-    "busy": (lambda: httpx.Response(429), "status"),
-    "redirect": (lambda: httpx.Response(307, headers={"location": "http://two"}), "status"),
+    "busy": (lambda: Response(status_code=429), "status"),
+    "redirect": (lambda: Response(status_code=307, headers={"location": "/two/openai/v1/embeddings"}), "status"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_reply_is_a_failure_of_its_kind(case: str) -> None:
+def test_a_bad_reply_is_a_failure_of_its_kind(replicas: Replicas, case: str) -> None:
     answer, reason = BAD[case]
-    wrong: list[int] = []
+    replicas.answer = lambda name: answer()
     with pytest.raises(ArmFailure) as failed:
-        ask(client(lambda request: answer(), wrong=wrong), "one")
+        replicas.ask("one")
     assert failed.value.reason == reason
-    assert len(wrong) == (reason == "digest")
+    assert replicas.asked == ["one"]
+    assert replicas.wrong == (reason == "digest")
 
 
-def test_replicas_take_turns() -> None:
-    asked: list[str] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.host)
-        return reply()
-
-    encoders = client(handler)
+def test_replicas_take_turns(replicas: Replicas) -> None:
     for _ in range(6):
-        ask(encoders, "one", "two", "three")
-    assert sorted(asked) == ["one", "one", "three", "three", "two", "two"]
+        replicas.ask("one", "two", "three")
+    assert sorted(replicas.asked) == ["one", "one", "three", "three", "two", "two"]
 
 
-def test_a_failed_replica_rests_twice_as_long_each_time_and_is_asked_again() -> None:
-    clock, asked, broken = Time(), [], True
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.host)
-        return httpx.Response(500) if broken else reply()
-
-    encoders = client(handler, clock)
+def test_a_failed_replica_rests_twice_as_long_each_time_and_is_asked_again(replicas: Replicas) -> None:
+    replicas.answer = lambda name: Response(status_code=500)
     rest = COOL_S
     for _ in range(8):
         with pytest.raises(ArmFailure, match="500"):
-            ask(encoders, "one")
-        clock.now += rest * 0.9
+            replicas.ask("one")
+        replicas.now += rest * 0.9
         with pytest.raises(ArmFailure) as cooling:
-            ask(encoders, "one")
+            replicas.ask("one")
         assert cooling.value.reason == "cooling"
-        clock.now += rest * 0.2
+        replicas.now += rest * 0.2
         rest = min(2 * rest, MOST_COOL_S)
-    assert len(asked) == 8
+    assert len(replicas.asked) == 8
     with pytest.raises(ArmFailure, match="500"):
-        ask(encoders, "one")
-    broken = False
-    ask(encoders, "one", insist=True)  # a control is asked even while it rests, and its answer ends the rest
-    ask(encoders, "one")
+        replicas.ask("one")
+    replicas.answer = lambda name: reply()
+    replicas.ask("one", insist=True)  # a control is asked even while it rests, and its answer ends the rest
+    replicas.ask("one")
 
 
-def test_who_rests_is_asked_last() -> None:
-    asked: list[str] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.host)
-        return reply() if request.url.host == "good" else httpx.Response(500)
-
-    encoders = client(handler)
+def test_who_rests_is_asked_last(replicas: Replicas) -> None:
+    replicas.answer = lambda name: reply() if name == "good" else Response(status_code=500)
     for _ in range(4):
-        ask(encoders, "bad", "good", insist=True)
-    assert asked.count("good") == 4
-    assert asked.count("bad") <= 1
+        replicas.ask("bad", "good", insist=True)
+    assert replicas.asked.count("good") == 4
+    assert replicas.asked.count("bad") <= 1
 
 
 def test_a_kept_connection_that_was_closed_is_no_failure() -> None:
-    tries: list[int] = []
+    """The server takes a second request on a connection, and leaves without an answer."""
+    requests: list[int] = []
 
-    def handler(request: httpx.Request) -> httpx.Response:
-        tries.append(1)
-        if len(tries) == 1:
-            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
-        return reply()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        content = bytes(reply().body)
+        head = f"HTTP/1.1 200 OK\r\nx-taoemb-release: {DIGEST}\r\ncontent-length: {len(content)}\r\n\r\n"
+        for number in range(2):
+            length = int((await reader.readuntil(b"\r\n\r\n")).lower().partition(b"content-length: ")[2].split()[0])
+            await reader.readexactly(length)
+            requests.append(number)
+            if number == 0:
+                writer.write(head.encode() + content)
+        writer.close()
 
-    ask(client(handler), "one")
-    assert len(tries) == 2
+    async def ask_twice() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            encoders = EncoderClient(20, 10)
+            for _ in range(2):
+                await encoders.embed(Arm(DIGEST, (f"http://127.0.0.1:{port}",)), "sofa")
+            await encoders.close()
+
+    asyncio.run(ask_twice())
+    assert requests == [0, 1, 0]
 
 
-def test_silence_ends_at_the_timeout() -> None:
-    async def handler(request: httpx.Request) -> httpx.Response:
-        await asyncio.sleep(60)
-        return reply()
+def test_silence_ends_at_the_timeout(replicas: Replicas) -> None:
+    async def ask() -> np.ndarray:
+        async with await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            return await EncoderClient(0.2, 10).embed(Arm(DIGEST, (url,)), "sofa")
 
     with pytest.raises(ArmFailure) as failed:
-        ask(client(handler), "one")
+        replicas.run(ask())
     assert failed.value.reason == "timeout"
 
 
-@pytest.mark.parametrize("url", ["not a url", "", "ftp://one", "http://"])
-def test_an_address_that_is_none_is_unreachable(url: str) -> None:
-    encoders = EncoderClient(1, 10)
+@pytest.mark.parametrize("url", ["not a url", "", "ftp://one", "http://", f"http://127.0.0.1:{free_port()}"])
+def test_an_address_where_nobody_listens_is_unreachable(replicas: Replicas, url: str) -> None:
     with pytest.raises(ArmFailure) as failed:
-        asyncio.run(encoders.embed(Arm(DIGEST, (url,)), "sofa"))
+        replicas.run(replicas.client.embed(Arm(DIGEST, (url,)), "sofa"))
     assert failed.value.reason == "unreachable"
+
+
+def test_an_arm_without_addresses_fails(replicas: Replicas) -> None:
     with pytest.raises(ArmFailure):
-        asyncio.run(encoders.embed(Arm(DIGEST, ()), "sofa"))
+        replicas.ask()

@@ -24,7 +24,7 @@ def gateway(
     token = folder / "token"
     token.write_text("sesame\n")
     traffic = Traffic(gateway_encoders["base"].arm)
-    limits = ("gateway.max_k=20", "gateway.encoder_timeout_s=0.7", "gateway.patience_s=4", "gateway.max_body_mb=0.1")
+    limits = ("gateway.max_k=20", "gateway.encoder_timeout_s=2", "gateway.patience_s=5", "gateway.max_body_mb=0.1")
     with running_gateway(
         folder, gateway_shop.copy(folder), traffic, *limits, f"gateway.tester_token_file={token}"
     ) as running:
@@ -148,9 +148,9 @@ def test_the_control_stands_in_for_a_broken_candidate(
     gateway.obey(dataclasses.replace(ab, rollout=f"fault-{fault}"))
     user = unit_of(ab, "candidate")
     reasons = {"release": "digest", "status": "status", "hang": "timeout"}
+    wait_until(lambda: gateway.search(user=user).json()["served"] == "candidate")  # no longer rests from the last fault
     before = gateway.metric("taoemb_gateway_fallbacks_total", arm="candidate", reason=reasons.get(fault, "malformed"))
     mismatches = gateway.metric("taoemb_gateway_digest_mismatches_total")
-    wait_until(lambda: gateway.search(user=user).json()["served"] == "candidate")  # no longer rests from the last fault
     gateway_encoders["other"].fault = fault
     page = gateway.search(user=user).json()
     assert (page["assigned"], page["served"]) == ("candidate", "control")
@@ -174,13 +174,15 @@ def test_a_dead_candidate_costs_no_call_while_it_rests(
     wait_until(lambda: gateway.search(user=user).json()["served"] == "control")
     quick = [gateway.search(user=user).json() for _ in range(5)]
     assert all(page["served"] == "control" for page in quick)
-    assert sum(page["timings"]["total_ms"] > 700 for page in quick) <= 2
+    assert sum(page["timings"]["total_ms"] > 2000 for page in quick) <= 2
 
 
 def test_a_release_that_is_bound_nowhere_is_never_searched_with(
     gateway: Gateway, gateway_encoders: Encoders, ab: Traffic
 ) -> None:
     other = gateway_encoders["other"]
+    gateway.obey(dataclasses.replace(ab, percent=100, rollout="bound"))
+    wait_until(lambda: gateway.search().json()["served"] == "candidate")  # no longer rests from the last fault
     stray, other.digest = other.digest, "a" * 64  # its encoder answers under this digest, and nothing was published
     try:
         gateway.obey(dataclasses.replace(ab, candidate=other.arm, percent=100, rollout="unbound"))
@@ -211,7 +213,7 @@ def test_a_dead_control_is_waited_for_and_the_candidate_stands_in(
     gateway.obey(Traffic(gateway_encoders["base"].arm, rollout="alone"))
     reply = gateway.search()
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
-    assert "4 s" in reply.json()["detail"]
+    assert "5 s" in reply.json()["detail"]
     wait_until(lambda: any(row["status"] == "error" for row in recorded(gateway.folder, "pages", 1)))
     [row] = [row for row in recorded(gateway.folder, "pages", 1) if row["status"] == "error"]
     assert (row["served"], row["release"], row["items"]) == ("none", "", [])
