@@ -431,8 +431,10 @@ class JobConfig(_Section):
     nodes: int = Field(1, ge=1, description="Machines of a TrainJob; pods of bulk embedding at once.")
     gpus: int = Field(0, ge=0, description="GPUs a machine.")
     gpu_resource: str = "nvidia.com/gpu"
-    cpu: str | None = Field(None, description="CPUs that a machine must have free, e.g. 8; default: the runtime's.")
-    memory: str | None = Field(None, description="Its memory, e.g. 64Gi, and the limit; default: the runtime's.")
+    cpu: str | None = Field(None, description="CPUs of a machine, e.g. 8; default: the runtime's.")
+    memory: str | None = Field(
+        None, description="Its memory, e.g. 64Gi; gpus, cpu and memory replace the runtime's together."
+    )
     namespace: str = Field("", description="Default: that of the kubeconfig's context, or the pod's own.")
     runtime: str = Field("taoemb-torch", description="Training runtime; helm/taoemb makes it.")
     runtime_kind: Literal["TrainingRuntime", "ClusterTrainingRuntime"] = "TrainingRuntime"
@@ -463,6 +465,13 @@ class JobConfig(_Section):
     def _priorities_are_of_queues(self) -> "JobConfig":
         if self.priority and not self.queue:
             raise ValueError("priority is Kueue's: give queue too")
+        return self
+
+    @model_validator(mode="after")
+    def _resources_are_whole(self) -> "JobConfig":
+        given = {bool(self.cpu), bool(self.memory)}
+        if self.backend == "trainjob" and (len(given) == 2 or (self.gpus and not self.memory)):
+            raise ValueError("what a job asks for replaces the runtime's: give cpu and memory, with gpus too")
         return self
 
 

@@ -1,21 +1,31 @@
-"""`taoemb train …`: train an encoder on this machine, with any number of local ranks."""
+"""`taoemb train …`: train an encoder here or, with `--set job.backend=trainjob`, on a cluster: the same entry point."""
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taoemb.cli.common import ConfigOption, JsonOption, SetOption, emit, settings
+
+if TYPE_CHECKING:
+    from taoemb.config import Config
 
 app = typer.Typer(no_args_is_help=True, help="Train the encoder: SFT, Retrieval-GRPO and the baselines.")
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Dataset with items, queries and pairs.")]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Run folder; the same folder resumes a run.")]
 ReleaseOption = Annotated[Path, typer.Option("--release", metavar="DIR", help="Release to start from.")]
-RanksOption = Annotated[int, typer.Option("--ranks", metavar="N", help="Local processes.")]
+RanksOption = Annotated[
+    int | None, typer.Option("--ranks", min=1, metavar="N", help="Processes on a machine.", show_default="job.ranks")
+]
+DetachOption = Annotated[
+    bool, typer.Option("--detach", help="On a cluster: start it and return; the same command follows it later.")
+]
+RenderOption = Annotated[bool, typer.Option("--render", help="Print the TrainJob as YAML and start nothing.")]
 
 
 @app.command()
@@ -25,14 +35,16 @@ def sft(
     release: Annotated[
         Path | None, typer.Option("--release", metavar="DIR", help="Start from a release, not from encoder.model.")
     ] = None,
-    ranks: RanksOption = 1,
+    ranks: RanksOption = None,
+    detach: DetachOption = False,
+    render: RenderOption = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Supervised fine-tuning: InfoNCE over in-batch and global random negatives."""
-    settings(config, overrides)
-    _train("sft", _arguments(data, out, release, config, overrides), out, ranks, as_json)
+    run = Run("sft", data, out, release, ranks, detach, render, as_json)
+    _train(run, settings(config, overrides))
 
 
 def _baseline(objective: str) -> Callable[..., None]:
@@ -42,13 +54,15 @@ def _baseline(objective: str) -> Callable[..., None]:
         data: DataOption,
         out: OutOption,
         release: ReleaseOption,
-        ranks: RanksOption = 1,
+        ranks: RanksOption = None,
+        detach: DetachOption = False,
+        render: RenderOption = False,
         config: ConfigOption = None,
         overrides: SetOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        settings(config, overrides)
-        _train(objective, _arguments(data, out, release, config, overrides), out, ranks, as_json)
+        run = Run(objective, data, out, release, ranks, detach, render, as_json)
+        _train(run, settings(config, overrides))
 
     return command
 
@@ -73,16 +87,20 @@ def grpo(
     heldout_judge: Annotated[
         Path | None, typer.Option("--heldout-judge", metavar="DIR", help="A second judge that watches the run.")
     ] = None,
-    ranks: RanksOption = 1,
+    ranks: RanksOption = None,
+    detach: DetachOption = False,
+    render: RenderOption = False,
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Retrieval-GRPO: Top-K by the current model, graded live by a judge."""
-    settings(config, overrides)
+    run = Run("grpo", data, out, release, ranks, detach, render, as_json)
+    tree = settings(config, overrides)
+    if tree.job.backend != "local" and (judge is not None or heldout_judge is not None):
+        _refuse_judges_of_this_machine()
     with _judges(judge_url, judge, heldout_judge) as extra:
-        arguments = _arguments(data, out, release, config, [*(overrides or ()), *extra])
-        _train("grpo", arguments, out, ranks, as_json)
+        _train(run, settings(config, [*(overrides or ()), *extra]))
 
 
 @contextmanager
@@ -104,25 +122,49 @@ def _judges(url: str | None, judge: Path | None, heldout: Path | None) -> Iterat
         yield extra
 
 
-def _arguments(
-    data: Path, out: Path, release: Path | None, config: Path | None, overrides: list[str] | None
-) -> list[str]:
-    arguments = ["--data", str(data), "--out", str(out)]
-    if release is not None:
-        arguments += ["--release", str(release)]
-    if config is not None:
-        arguments += ["--config", str(config)]
-    for override in overrides or ():
-        arguments += ["--set", override]
-    return arguments
+def _refuse_judges_of_this_machine() -> None:
+    from taoemb.errors import InputError
+
+    raise InputError(
+        "--judge, --heldout-judge: a judge served here can't be reached from a cluster; give --judge-url, and "
+        "--set heldout_judge.url=…"
+    )
 
 
-def _train(objective: str, arguments: list[str], out: Path, ranks: int, as_json: bool) -> None:
-    """Run the job and print its summary."""
-    from taoemb.jobs.local import launch
+@dataclass(frozen=True)
+class Run:
+    """What a command was asked."""
 
-    launch(objective, arguments, ranks)
-    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    objective: str
+    data: Path
+    out: Path
+    release: Path | None
+    ranks: int | None
+    detach: bool
+    render: bool
+    as_json: bool
+
+
+def _train(run: Run, tree: "Config") -> None:
+    """Run the job and print its summary, as far as this machine can see it."""
+    from taoemb.errors import InputError
+    from taoemb.jobs.training import render_training, run_training, training_work
+
+    if run.ranks is not None:
+        tree = tree.model_copy(update={"job": tree.job.model_copy(update={"ranks": run.ranks})})
+    work = training_work(run.objective, run.data, run.out, run.release, tree)
+    if run.render:
+        if tree.job.backend == "local":
+            raise InputError("--render: only a cluster has a TrainJob; add --set job.backend=trainjob")
+        import yaml
+
+        print(yaml.safe_dump(render_training(work, tree).body, sort_keys=False), end="")
+        return
+    run_training(work, tree, detach=run.detach)
+    if run.detach or not (run.out / "summary.json").is_file():
+        emit({"job": work.name, "out": str(run.out), "state": "submitted" if run.detach else "done"}, run.as_json)
+        return
+    summary = json.loads((run.out / "summary.json").read_text(encoding="utf-8"))
     rows = [(name, summary[name]) for name in ("release", "digest", "steps", "resumed_at", "seconds")]
     rows += [(name, value) for name, value in summary["last"].items() if not name.startswith("time/")]
-    emit(summary, as_json, table=(("", ""), rows))
+    emit(summary, run.as_json, table=(("", ""), rows))

@@ -1,4 +1,4 @@
-"""Runs a training entry point on this machine: one process a rank, as torchrun would start them.
+"""Runs a job on this machine: one process a rank, as torchrun would start them.
 
 It is the same entry point that a Kubeflow TrainJob starts. Own processes rather than torchrun, because a bad setting
 must come back as one line and exit code 2, not as an elastic agent's report.
@@ -9,10 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from taoemb.config import rank_environment
-from taoemb.errors import InputError, TaoembError
+from taoemb.jobs.work import Ended, run_job
 
 POLL_S = 0.2
 GRACE_S = 120.0  # for ranks to write their checkpoint after a signal
@@ -25,28 +25,51 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+class LocalProcesses:
+    """A job (`taoemb.jobs.work.Job`) as processes of this machine; they write to this process's own streams."""
+
+    def __init__(self, module: str, args: Sequence[str], ranks: int) -> None:
+        self._command, self._ranks = [sys.executable, "-m", module, *args], ranks
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def submit(self) -> None:
+        """Start every rank."""
+        port = free_port()
+        self._processes = [
+            subprocess.Popen(self._command, env=rank_environment(rank, self._ranks, port))
+            for rank in range(self._ranks)
+        ]
+
+    def logs(self) -> Iterator[str]:
+        """Nothing: the processes write for themselves."""
+        return iter(())
+
+    def wait(self) -> Ended:
+        """Until all ranks have ended; the first one that fails stops the others."""
+        code = _wait(self._processes)
+        if code == 0:
+            return Ended("done")
+        if code < 0:
+            return Ended("failed", f"was ended by signal {-code}; out of memory? The same command resumes")
+        reason = f"ended with exit code {code}; its reason is in the line above"
+        return Ended("input" if code == 2 else "failed", reason)
+
+    def cancel(self) -> None:
+        """Ask every rank to stop; one that does not within two minutes is ended."""
+        _stop(self._processes)
+
+
 def launch(objective: str, args: Sequence[str], ranks: int = 1) -> None:
     """Run `python -m taoemb.training.<objective> <args>` on `ranks` processes and wait.
 
     Raises InputError when the job says that its input is bad, TaoembError when it fails; the job itself has said why
     on standard error. An interrupt is passed on, so that the job writes its checkpoint.
     """
-    if ranks < 1:
-        raise InputError(f"--ranks {ranks}: at least 1")
-    command = [sys.executable, "-m", f"taoemb.training.{objective}", *args]
-    port = free_port()
-    processes = [subprocess.Popen(command, env=rank_environment(rank, ranks, port)) for rank in range(ranks)]
-    try:
-        code = _wait(processes)
-    except KeyboardInterrupt:
-        _stop(processes)
-        raise
-    if code:
-        what = InputError if code == 2 else TaoembError
-        raise what(f"train {objective.replace('_', '-')} ended with exit code {code}; its reason is in the line above")
+    title = f"train {objective.replace('_', '-')}"
+    run_job(LocalProcesses(f"taoemb.training.{objective}", args, ranks), title)
 
 
-def _wait(processes: Sequence[subprocess.Popen]) -> int:
+def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
     """The first exit code that is not 0, once every process has ended; the others are stopped then."""
     while True:
         codes = [process.poll() for process in processes]
@@ -59,7 +82,7 @@ def _wait(processes: Sequence[subprocess.Popen]) -> int:
         time.sleep(POLL_S)
 
 
-def _stop(processes: Sequence[subprocess.Popen]) -> None:
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

@@ -5,8 +5,9 @@ dictionaries, because custom resources have no classes there.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from taoemb.errors import InputError, TaoembError
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 Json = dict[str, Any]
-Subresource = Literal["", "status"]
+Subresource = Literal["", "status", "log"]
 _MERGE = "application/merge-patch+json"
 _MOST_WORDS = 300
+_CHUNK = 1 << 16
+_IN_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class Missing(TaoembError):
@@ -49,6 +52,7 @@ class Kind:
         return "/".join(part for part in (f"{root}{within}/{self.plural}", name, subresource) if part)
 
 
+PODS = Kind("", "v1", "pods")
 INFERENCE_SERVICES = Kind("serving.kserve.io", "v1beta1", "inferenceservices")
 
 
@@ -62,9 +66,10 @@ class Objects:
         """One object."""
         return self._call("GET", kind.path(namespace, name))
 
-    def list(self, kind: Kind, namespace: str = "") -> list[Json]:
-        """All objects of a namespace; without one, of all namespaces."""
-        return list(self._call("GET", kind.path(namespace))["items"])
+    def list(self, kind: Kind, namespace: str = "", labels: str = "") -> list[Json]:
+        """All objects of a namespace (without one, of all namespaces), or those that a label selector matches."""
+        query = {"labelSelector": labels} if labels else None
+        return list(self._call("GET", kind.path(namespace), query=query)["items"])
 
     def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
         """Make an object; Conflict when it exists."""
@@ -80,34 +85,62 @@ class Objects:
         """Merge into an object (RFC 7386); Conflict when `body` names a resourceVersion that is not the newest."""
         return self._call("PATCH", kind.path(namespace, name, subresource), body)
 
-    def delete(self, kind: Kind, namespace: str, name: str) -> None:
-        """Remove an object."""
-        self._call("DELETE", kind.path(namespace, name))
+    def delete(self, kind: Kind, namespace: str, name: str, *, whole: bool = False) -> None:
+        """Remove an object; a `whole` one stays in sight until everything that it owns is gone."""
+        query = {"propagationPolicy": "Foreground"} if whole else None
+        self._call("DELETE", kind.path(namespace, name), query=query)
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Json:
+    def log(self, namespace: str, pod: str, silent_s: float, **query: str) -> Iterator[str]:
+        """Lines of a pod's log; with `follow` as they come, until the stream ends or is silent for `silent_s`."""
+        from urllib3.exceptions import HTTPError
+
+        answer = self._call("GET", PODS.path(namespace, pod, "log"), query=query, stream_s=silent_s)
+        rest = b""
+        try:
+            for part in answer.stream(_CHUNK):
+                *lines, rest = (rest + part).split(b"\n")
+                yield from (line.decode("utf-8", "replace") for line in lines)
+        except (HTTPError, OSError):  # a follower comes back
+            return
+        finally:
+            answer.release_conn()
+        if rest:
+            yield rest.decode("utf-8", "replace")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        stream_s: float = 0.0,
+    ) -> Any:
+        """The answer's JSON; with `stream_s` (seconds without a byte) the answer itself, to be read."""
         from kubernetes.client import ApiException
         from kubernetes.config import ConfigException
         from urllib3.exceptions import HTTPError
 
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "*/*" if stream_s else "application/json"}
         if body is not None:
             headers["Content-Type"] = _MERGE if method == "PATCH" else "application/json"
         try:
             answer = self._api.call_api(
                 path,
                 method,
+                query_params=list((query or {}).items()),
                 header_params=headers,
                 body=body,
                 auth_settings=["BearerToken"],
-                response_type="object",
+                response_type=None if stream_s else "object",
                 _return_http_data_only=True,
-                _request_timeout=self._timeout_s,
+                _preload_content=not stream_s,
+                _request_timeout=(self._timeout_s, stream_s) if stream_s else self._timeout_s,
             )
         except ApiException as refusal:
             raise _meaning(method, path, refusal.status, refusal.body or refusal.reason or "") from None
         except (HTTPError, ConfigException, OSError, ValueError) as error:
             raise TaoembError(f"{method} {path}: the API server does not answer: {error}") from None
-        return dict(answer)
+        return answer if stream_s else dict(answer)
 
 
 def connect(timeout_s: float = 10.0) -> Objects:
@@ -129,6 +162,17 @@ def connect(timeout_s: float = 10.0) -> Objects:
         except config.ConfigException:
             raise InputError(f"no Kubernetes cluster: {no_file}; set KUBECONFIG, or run this in a pod") from None
     return Objects(client.ApiClient(settings), timeout_s)
+
+
+def own_namespace() -> str:
+    """The namespace of the cluster that `connect` finds: the kubeconfig context's, else the pod's, else `default`."""
+    from kubernetes import config
+
+    try:
+        _, context = config.list_kube_config_contexts()
+    except config.ConfigException:
+        return _IN_POD.read_text(encoding="utf-8").strip() if _IN_POD.is_file() else "default"
+    return str(context["context"].get("namespace") or "default")
 
 
 def _meaning(method: str, path: str, status: int, body: str | bytes) -> TaoembError:

@@ -13,6 +13,8 @@ from celpy.adapter import json_to_cel
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ROOT / "manifests" / "crds" / "encoderrollout.yaml"
 KSERVE = ROOT.parent / "shared" / "crds" / "kserve" / "serving.kserve.io_inferenceservices.yaml"
+TRAINER = ROOT.parent / "shared" / "crds" / "trainer" / "trainer.kubeflow.org_trainjobs.yaml"
+TRAINER_SOURCE = "https://github.com/kubeflow/trainer/tree/v2.3.0/manifests/base/crds"
 KSERVE_SOURCE = "https://github.com/kserve/kserve/tree/v0.20.0/config/crd/full"
 
 
@@ -60,6 +62,22 @@ def encoder_rollouts() -> Schema:
 def inference_services() -> Schema | None:
     """The schema of KServe's InferenceService; None where the file is not there."""
     return Schema(KSERVE) if KSERVE.is_file() else None
+
+
+@lru_cache
+def train_jobs() -> Schema | None:
+    """The schema of TrainJob; None where the file is not there."""
+    return Schema(TRAINER) if TRAINER.is_file() else None
+
+
+def need_train_jobs() -> Schema:
+    """The same; skips the test and says how to get the file."""
+    schema = train_jobs()
+    if schema is None:
+        pytest.skip(
+            f"Kubeflow Trainer's CRD is missing: put {TRAINER.name} from {TRAINER_SOURCE} into {TRAINER.parent}"
+        )
+    return schema
 
 
 def need_inference_services() -> Schema:

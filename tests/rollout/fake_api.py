@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 from kubernetes import client
 
@@ -19,7 +20,7 @@ from taoemb.serving.kube import Objects
 from tests.rollout import crd_rules, kserve_rules
 
 Body = dict[str, Any]
-WITH_STATUS = {"inferenceservices", "encoderrollouts"}
+WITH_STATUS = {"inferenceservices", "encoderrollouts", "trainjobs"}
 
 
 class Refusal(Exception):
@@ -40,6 +41,8 @@ class FakeApi:
         """Called with method and path before each request is answered; may raise Refusal or change objects."""
         self.after_write: list[Callable[[Body], None]] = []
         """Called with each object that was written: other controllers."""
+        self.logs: dict[tuple[str, str], list[str]] = {}
+        """Of pods, each line with its time stamp before it; a follower gets what there is and must come back."""
         self.lenient = False
         """Check nothing: an API server with another version's schema."""
         self._lock = threading.RLock()
@@ -97,11 +100,23 @@ class FakeApi:
                 raise Refusal(404, "NotFound", f'{plural} "{name}" not found')
             return copy.deepcopy(self.objects[plural, namespace, name])
 
-    def all(self, plural: str, namespace: str = "") -> list[Body]:
-        """Copies of all objects of a kind."""
+    def all(self, plural: str, namespace: str = "", labels: str = "") -> list[Body]:
+        """Copies of all objects of a kind; `labels` is a selector a=b,c=d."""
+        wanted = {tuple(part.split("=", 1)) for part in labels.split(",") if part}
         with self._lock:
             found = [body for (kind, where, _), body in self.objects.items() if kind == plural]
+            found = [body for body in found if wanted <= set(body["metadata"].get("labels", {}).items())]
             return copy.deepcopy([body for body in found if namespace in ("", body["metadata"]["namespace"])])
+
+    def log(self, namespace: str, name: str, query: dict[str, str]) -> str:
+        """Text of a pod's log. Raises Refusal when the pod has not started."""
+        with self._lock:
+            if (namespace, name) not in self.logs:
+                raise Refusal(400, "BadRequest", f'container in pod "{name}" is waiting to start')
+            lines = [line for line in self.logs[namespace, name] if line[:20] >= query.get("sinceTime", "")]
+        lines = lines[-int(query["tailLines"]) :] if "tailLines" in query else lines
+        stamped = "timestamps" in query
+        return "".join(f"{line if stamped else line.partition(' ')[2]}\n" for line in lines)
 
     def create(self, plural: str, namespace: str, body: Body) -> Body:
         """POST."""
@@ -179,7 +194,11 @@ def merged(old: Any, patch: Any) -> Any:
 
 def _check(plural: str, body: Body, old: Body | None) -> Body:
     """The object with defaults. Raises Refusal when the schema, a CEL rule or a webhook says no."""
-    schemas = {"encoderrollouts": crd_rules.encoder_rollouts, "inferenceservices": crd_rules.inference_services}
+    schemas = {
+        "encoderrollouts": crd_rules.encoder_rollouts,
+        "inferenceservices": crd_rules.inference_services,
+        "trainjobs": crd_rules.train_jobs,
+    }
     schema = schemas[plural]() if plural in schemas else None
     if schema is None:
         return body
@@ -205,30 +224,35 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             sent = json.loads(self.rfile.read(length)) if length else {}
-            path = self.path.split("?")[0]
+            path, _, asked = self.path.partition("?")
+            query = dict(parse_qsl(asked))
             try:
                 api.requests.append((self.command, path))
                 for hook in list(api.before):
                     hook(self.command, path)
-                code, body = 201 if self.command == "POST" else 200, self._do(path, sent)
+                code, body = 201 if self.command == "POST" else 200, self._do(path, sent, query)
             except Refusal as refusal:
                 code, body = refusal.code, refusal.body
-            payload = json.dumps(body).encode()
+            payload = body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(payload)))
             self.end_headers()
             self.wfile.write(payload)
 
-        def _do(self, path: str, sent: Body) -> Body:
+        def _do(self, path: str, sent: Body, query: dict[str, str]) -> Body | str:
             parts = path.strip("/").split("/")
             parts = parts[2:] if parts[0] == "api" else parts[3:]
             namespace = ""
             if parts[0] == "namespaces" and len(parts) > 2:
                 namespace, parts = parts[1], parts[2:]
             plural, name, sub = (*parts, "", "")[:3]
+            if self.command == "GET" and sub == "log":
+                return api.log(namespace, name, query)
+            if self.command == "GET" and not name:
+                return {"items": api.all(plural, namespace, query.get("labelSelector", ""))}
             if self.command == "GET":
-                return api.get(plural, namespace, name) if name else {"items": api.all(plural, namespace)}
+                return api.get(plural, namespace, name)
             if self.command == "POST":
                 return api.create(plural, namespace, sent)
             if self.command == "DELETE":
