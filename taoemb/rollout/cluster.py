@@ -89,21 +89,30 @@ def follow(
     begun = time.monotonic()
     while True:
         try:
-            status = read_status(objects, place)
+            found = objects.get(ENCODER_ROLLOUTS, place.namespace, place.name)
         except Missing:
             raise
         except TaoembError as error:
             warned = _once(warn, str(error), warned)
             time.sleep(poll_s)
             continue
+        status = dict(found.get("status") or {})
         if status:
             told = _once(say, line(status), told)
         elif time.monotonic() - begun > _SILENT_S:
             text = f"EncoderRollout {place}: nothing looks at it; is `taoemb rollout controller` running?"
             warned = _once(warn, text, warned)
-        if status.get("phase") in ENDED:
+        if _ended(found):
             return status
         time.sleep(poll_s)
+
+
+def _ended(body: Json) -> bool:
+    """Whether nothing more will happen: also no request is on its way."""
+    status = body.get("status") or {}
+    asked = body["spec"].get("request")
+    waiting = status.get("state", {}).get("request") or (asked is not None and asked != status.get("obeyed"))
+    return status.get("phase") in ENDED and not waiting
 
 
 def ask(objects: Objects, place: Place, action: Action, why: str) -> None:

@@ -78,6 +78,17 @@ def test_a_person_decides(controlled):
         ask(objects, place, "promote", "")
 
 
+def test_a_held_rollout_is_followed_to_what_a_person_decided(controlled):
+    controlled.script = lambda state: "inconclusive" if state.step else "continue"
+    objects = controlled.api.client()
+    place = start_rollout(objects, SERVICE, RELEASE, PLAN.model_copy(update={"on_inconclusive": "hold"}))
+    status = follow(objects, place, say=lambda line: None, warn=lambda line: None, poll_s=0.01)
+    assert (status["phase"], status["percent"]) == ("Inconclusive", 50)
+    ask(objects, place, "promote", "good enough")
+    status = follow(objects, place, say=lambda line: None, warn=lambda line: None, poll_s=0.01)
+    assert status["phase"] == "Promoted"
+
+
 def test_a_deleted_rollout_is_not_waited_for(world):
     with pytest.raises(Missing):
         follow(world.api.client(), Place(NAMESPACE, "gone"), say=print, warn=print, poll_s=0.01)
