@@ -113,7 +113,7 @@ def _ratio(
 ) -> ConfidenceSequence:
     known = weights > 0
     divisor = np.where(known, weights, 1.0)
-    center = np.where(known, sums / divisor, 0.0)
+    center = np.where(known, np.clip(sums / divisor, -limit, limit), 0.0)
     lows = np.where(known, np.maximum(low / divisor, -limit), -np.inf)
     highs = np.where(known, np.minimum(high / divisor, limit), np.inf)
     return ConfidenceSequence(center, np.minimum(lows, center), np.maximum(highs, center))
