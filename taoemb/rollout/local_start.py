@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
+from pydantic import BaseModel
 
 from taoemb.config import Config, EventsConfig, dump_config, load_config
 from taoemb.encoder.release import Release, load_release
@@ -28,6 +30,7 @@ from taoemb.rollout.slicing import Slicer
 from taoemb.rollout.state import begin, to_json
 from taoemb.serving.store import EventStore
 
+Part = TypeVar("Part", bound=BaseModel)
 START_S = 600.0
 JUDGE_S = 5.0  # how long a start waits to hear the judge's name
 _POLL_S = 0.2
@@ -61,7 +64,7 @@ def start_local(
     Where they run already, after an earlier rollout that ended, they stay as they are. Raises InputError for what can't
     work, TaoembError when the processes don't come up.
     """
-    folder = folder.absolute()
+    folder, plan = folder.absolute(), _absolute(plan)
     old, new = load_release(control.absolute()), load_release(candidate.absolute())
     if old.manifest.digest == new.manifest.digest:
         raise InputError(f"--candidate {candidate}: the same release as --control; there is nothing to compare")
@@ -195,15 +198,25 @@ def _unready(url: str) -> str:
 
 def _settled_paths(config: Config, folder: Path) -> Config:
     """Paths made absolute, for processes that run elsewhere; events without a place of their own go into the folder."""
+    default, events, milvus = EventsConfig(), config.events, config.milvus
+    if events.spool == default.spool:
+        events = events.model_copy(update={"spool": folder / "spool"})
+    if (events.url, events.url_file) == (default.url, None):
+        events = events.model_copy(update={"url": f"sqlite:///{folder / 'events.db'}"})
+    if is_lite(milvus):
+        milvus = milvus.model_copy(update={"uri": str(Path(milvus.uri).absolute())})
+    return _absolute(config.model_copy(update={"events": events, "milvus": milvus}))
+
+
+def _absolute(part: Part) -> Part:
+    """The same with absolute paths in it, and in its parts."""
     update: dict[str, object] = {}
-    if is_lite(config.milvus):
-        uri = str(Path(config.milvus.uri).absolute())
-        update["milvus"] = config.milvus.model_copy(update={"uri": uri})
-    default, events = EventsConfig(), config.events
-    spool = folder / "spool" if events.spool == default.spool else events.spool.absolute()
-    url = f"sqlite:///{folder / 'events.db'}" if (events.url, events.url_file) == (default.url, None) else events.url
-    update["events"] = events.model_copy(update={"spool": spool, "url": url})
-    return config.model_copy(update=update)
+    for name, value in part:
+        if isinstance(value, Path):
+            update[name] = value.absolute()
+        elif isinstance(value, BaseModel):
+            update[name] = _absolute(value)
+    return part.model_copy(update=update)
 
 
 def _replace(file: Path, text: str) -> None:
