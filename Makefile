@@ -7,7 +7,7 @@ OUT ?= demo
 
 SYSTEM_PACKAGES := chromium postgresql
 
-.PHONY: help install tools demo test test-cluster lint format docs constraints confseq clean
+.PHONY: help install tools demo test test-cluster golden lint format docs constraints confseq clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -38,8 +38,11 @@ test: export OMP_WAIT_POLICY = PASSIVE
 test: $(INSTALLED) tools lint ## Lint, then run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
 
-test-cluster: $(INSTALLED) ## Test the KServe rollout on the API server of KUBECONFIG or KUBEBUILDER_ASSETS
-	$(BIN)/python -m pytest -m cluster -rs tests/rollout
+golden: $(INSTALLED) ## Write the chart's renders that tests compare with
+	$(BIN)/python -m tests.helm.write_golden
+
+test-cluster: $(INSTALLED) ## Test rollout and chart on the API server of KUBECONFIG or KUBEBUILDER_ASSETS
+	$(BIN)/python -m pytest -m cluster -rs tests/rollout tests/helm
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check --quiet .

@@ -80,13 +80,13 @@ class Exposed:
         """Raises InputError when nothing can listen there."""
         from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-        registry = CollectorRegistry()
-        self._step = Gauge("taoemb_training_step", "The last step.", registry=registry)
+        self.registry = CollectorRegistry()
+        self._step = Gauge("taoemb_training_step", "The last step.", registry=self.registry)
         self._metric = Gauge(
-            "taoemb_training_metric", "Its numbers, by their name in metrics.jsonl.", ["name"], registry=registry
+            "taoemb_training_metric", "Its numbers, by their name in metrics.jsonl.", ["name"], registry=self.registry
         )
         try:
-            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+            self._server, self._thread = start_http_server(port, addr=host, registry=self.registry)
         except OSError as error:
             raise InputError(
                 f"engine.metrics_host {host}, engine.metrics_port {port}: {error.strerror or error}; choose another"

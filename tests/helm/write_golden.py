@@ -1,0 +1,16 @@
+"""`make golden`: write the renders that the tests compare with. CRD and dashboards, which have tests of their own, are left out."""
+
+from tests.helm.rendering import MATRIX, ROOT, rendered
+
+GOLDEN = ROOT / "tests" / "helm" / "golden"
+
+
+def golden(values: str) -> str:
+    """The render of a file of ci/, as it is kept."""
+    return rendered(values, "--set", "crds.install=false,monitoring.dashboards.enabled=false")
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for name in MATRIX:
+        (GOLDEN / f"{name}.yaml").write_text(golden(name), encoding="utf-8")
