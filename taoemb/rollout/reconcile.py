@@ -46,7 +46,7 @@ def reconcile(body: Json, tools: Tools, now: float) -> str:
     state = _state(resource, now)
     obeyed, state = _obey(resource, state, now)
     if state.ended and resource.status.get("observedGeneration") == resource.generation:
-        return _release(resource, state, tools)
+        return _release(resource, state, plan, tools, now)
     if not state.ended:
         resource = _guarded(resource, tools)
     verdicts: list[Verdict] = []
@@ -110,9 +110,11 @@ def _guarded(resource: Resource, tools: Tools) -> Resource:
     return parse_resource(_patch_finalizers(resource, [*kept, FINALIZER], tools))
 
 
-def _release(resource: Resource, state: RolloutState, tools: Tools) -> str:
-    """An end that left nothing to undo needs no finalizer."""
+def _release(resource: Resource, state: RolloutState, plan: Plan, tools: Tools, now: float) -> str:
+    """An end that left nothing to undo needs no finalizer, once it was told and recorded."""
     if resource.finalized and not state.held:
+        tools.record(plan, state, now)
+        announce(tools.objects, resource, state.changes, now)
         kept = [one for one in resource.body["metadata"]["finalizers"] if one != FINALIZER]
         _patch_finalizers(resource, kept, tools)
     return state.phase

@@ -39,6 +39,8 @@ class FakeApi:
         self.requests: list[tuple[str, str]] = []
         self.before: list[Callable[[str, str], None]] = []
         """Called with method and path before each request is answered; may raise Refusal or change objects."""
+        self.after: list[Callable[[str, str], None]] = []
+        """The same when it was done and not yet answered: a Refusal raised here loses only the answer."""
         self.after_write: list[Callable[[Body], None]] = []
         """Called with each object that was written: other controllers."""
         self.logs: dict[tuple[str, str], list[str]] = {}
@@ -231,6 +233,8 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
                 for hook in list(api.before):
                     hook(self.command, path)
                 code, body = 201 if self.command == "POST" else 200, self._do(path, sent, query)
+                for hook in list(api.after):
+                    hook(self.command, path)
             except Refusal as refusal:
                 code, body = refusal.code, refusal.body
             payload = body.encode() if isinstance(body, str) else json.dumps(body).encode()

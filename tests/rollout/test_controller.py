@@ -131,7 +131,7 @@ def test_an_ended_rollout_is_left_alone(world):
     lost=st.booleans(),
 )
 def test_a_controller_that_dies_anywhere_is_replaced_without_harm(deaths, outcome, lost):
-    """`lost`: the request at which it dies was done all the same, only its answer was not."""
+    """`lost`: the last request before it dies is done, and its answer gets lost."""
     with FakeApi() as api, FakeKServe(api) as kserve:
         world = ControllerWorld(api, kserve)
         world.script = lambda state: outcome if state.step else "continue"
@@ -143,7 +143,8 @@ def test_a_controller_that_dies_anywhere_is_replaced_without_harm(deaths, outcom
                 controller.sweep()
                 controller.settle(30)
             api.before.clear()
-        world.run_until(world.ended)
+            api.after.clear()
+        world.run_until(lambda: world.ended() and not world.rollout()["metadata"].get("finalizers"))
         assert world.status()["phase"] == {"promote": "Promoted", "rollback": "RolledBack"}[outcome]
         assert served(world) == ((CANDIDATE if outcome == "promote" else CONTROL), None, 0)
         assert kserve.restarts == []
@@ -152,15 +153,21 @@ def test_a_controller_that_dies_anywhere_is_replaced_without_harm(deaths, outcom
 
 
 def die_after(world, requests: int, lost: bool) -> None:
-    """After that many requests nothing reaches the API server any more, or (`lost`) one answer gets lost first."""
+    """After that many requests nothing reaches the API server any more; `lost`: of the last one only the answer."""
     left = [requests]
+    gone = Refusal(503, "Gone", "the controller's connection is gone")
 
-    def hook(method: str, path: str) -> None:
+    def before(method: str, path: str) -> None:
         left[0] -= 1
-        if left[0] < 0 and not (lost and left[0] == -1 and method == "GET"):
-            raise Refusal(503, "Gone", "the controller's connection is gone")
+        if left[0] < 0:
+            raise gone
 
-    world.api.before.append(hook)
+    def after(method: str, path: str) -> None:
+        if lost and left[0] == 0:
+            raise gone
+
+    world.api.before.append(before)
+    world.api.after.append(after)
 
 
 def test_a_failing_rollout_is_its_own_affair(world):
