@@ -1,4 +1,4 @@
-"""`make golden`: write the renders that the tests compare with. CRD and dashboards, which have tests of their own, are left out."""
+"""`make golden`: write the renders that tests compare with, without CRD and dashboards, which have tests of their own."""
 
 from tests.helm.rendering import MATRIX, ROOT, rendered
 

@@ -4,6 +4,7 @@ With KUBEBUILDER_ASSETS (`setup-envtest use -p path`) an etcd and a kube-apiserv
 """
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -41,6 +42,23 @@ def live_api(folder: Path) -> Iterator[Objects]:
             yield objects
     else:
         pytest.skip(HOW)
+
+
+def kubeconfig(objects: Objects) -> str:
+    """The text of a kubeconfig file that leads to the same API server."""
+    if os.environ.get("KUBECONFIG"):
+        return Path(os.environ["KUBECONFIG"]).read_text(encoding="utf-8")
+    host = objects._api.configuration.host
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": host, "insecure-skip-tls-verify": True}}],
+            "users": [{"name": "test", "user": {"token": _TOKEN}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        }
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,175 @@
+"""The chart on a live API server: strict dry run of every render, install, upgrade, rollback, uninstall, rights.
+
+`make test-cluster`. On an API server without nodes nothing can become ready, so nothing waits for it there; on a cluster
+with nodes the images of the chart's appVersion must be pullable.
+"""
+
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.fetch_crds import crd_folder
+from taoemb.serving.kube import Objects
+from tests.helm import rights
+from tests.helm.rendering import CHART, MATRIX, tools
+from tests.rollout.live_api import kubeconfig, live_api
+
+pytestmark = pytest.mark.cluster
+WAIT_S = 900
+
+
+class Cluster:
+    """Helm and kubectl against one API server."""
+
+    def __init__(self, objects: Objects, config: Path) -> None:
+        self.objects, self.config = objects, config
+        self.has_nodes = bool(json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"])
+
+    def kubectl(self, *arguments: str, given: str | None = None, config: Path | None = None) -> str:
+        """Output of kubectl; fails the test when it fails."""
+        return self._run([str(tools().kubectl), f"--kubeconfig={config or self.config}", *arguments], given)
+
+    def helm(self, *arguments: str) -> str:
+        """Output of Helm; fails the test when it fails."""
+        return self._run([str(tools().helm), f"--kubeconfig={self.config}", *arguments], None)
+
+    def can(self, account: Path, right: tuple[str, str, str], namespace: str, name: str = "") -> bool:
+        """Whether the holder of a token may do that."""
+        group, resource, verb = right
+        plural, _, subresource = resource.partition("/")
+        what = f"{plural}.{group}" if group else plural
+        more = [f"--subresource={subresource}"] if subresource else []
+        command = [str(tools().kubectl), f"--kubeconfig={account}", "auth", "can-i", verb, f"{what}/{name}".rstrip("/")]
+        done = subprocess.run([*command, *more, "-n", namespace], capture_output=True, text=True, timeout=60)
+        return done.stdout.strip() == "yes"
+
+    def _run(self, command: list[str], given: str | None) -> str:
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=WAIT_S + 60)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    with live_api(folder) as objects:
+        config = folder / "kubeconfig"
+        config.write_text(kubeconfig(objects))
+        running = Cluster(objects, config)
+        crds = crd_folder()
+        if crds is None:
+            pytest.skip("the projects' CRDs are not here: run `python scripts/fetch_crds.py` (needs a network)")
+        for file in sorted(crds.glob("*/*.yaml")):
+            _define(running, file)
+        yield running
+
+
+def _define(cluster: Cluster, file: Path) -> None:
+    """Install a CRD unless one of that name is there already."""
+    group, _, plural = file.stem.partition("_")
+    names = cluster.kubectl("get", "crds", "-o", "name")
+    if f"customresourcedefinition.apiextensions.k8s.io/{plural}.{group}" not in names.split():
+        cluster.kubectl("apply", "--server-side", "-f", str(file))
+
+
+@pytest.fixture
+def namespace(cluster) -> Iterator[str]:
+    name = f"taoemb-chart-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    cluster.kubectl("apply", "-f", "-", given=json.dumps(body))
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_the_api_server_takes_every_render(cluster, namespace, values):
+    file = str(CHART / "ci" / f"{values}-values.yaml")
+    text = cluster.helm(
+        "template", "taoemb", str(CHART), "-n", namespace, "-f", file, "--set", "assumeApis=true", "--no-hooks"
+    )
+    if "kind: EncoderRollout" in cluster.kubectl("get", "crds", "-o", "yaml"):
+        text = _without_crd(text)
+    cluster.kubectl(
+        "apply", "-n", namespace, "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", given=text
+    )
+
+
+def _without_crd(text: str) -> str:
+    kept = [one for one in yaml.safe_load_all(text) if one and one["kind"] != "CustomResourceDefinition"]
+    return yaml.safe_dump_all(kept)
+
+
+def test_install_upgrade_rollback_uninstall(cluster, namespace):
+    chart = ["taoemb", str(CHART), "-n", namespace, "-f", str(CHART / "ci" / "minimal-values.yaml")]
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taoemb-events"}}
+    body = secret | {"stringData": {"url": "postgresql+psycopg://taoemb@postgres/taoemb"}}
+    cluster.kubectl("apply", "-n", namespace, "-f", "-", given=json.dumps(body))
+    patience = ["--wait", f"--timeout={WAIT_S}s"] if cluster.has_nodes else []
+    cluster.helm("install", *chart, *patience)
+    cluster.helm("upgrade", *chart, "--set", "gateway.replicas=2", *patience)
+    assert _replicas(cluster, namespace) == 2
+    cluster.helm("rollback", "taoemb", "1", "-n", namespace, *patience)
+    assert _replicas(cluster, namespace) == 1
+    cluster.helm("uninstall", "taoemb", "-n", namespace)
+    assert "encoderrollouts.taoemb.io" in cluster.kubectl("get", "crds", "-o", "name")
+
+
+def _replicas(cluster: Cluster, namespace: str) -> int:
+    return json.loads(cluster.kubectl("-n", namespace, "get", "deployment", "taoemb-gateway", "-o", "json"))["spec"][
+        "replicas"
+    ]
+
+
+def test_an_upgrade_keeps_the_release_that_was_promoted(cluster, namespace):
+    chart = ["taoemb", str(CHART), "-n", namespace, "-f", str(CHART / "ci" / "minimal-values.yaml")]
+    cluster.helm("install", *chart, "--set", "gateway.enabled=false,crds.install=false")
+    promoted = {"spec": {"predictor": {"model": {"storageUri": "pvc://taoemb-artefacts/releases/second"}}}}
+    service = ["-n", namespace, "inferenceservice", "taoemb-encoder"]
+    cluster.kubectl("patch", *service, "--type=merge", "-p", json.dumps(promoted))
+    cluster.helm("upgrade", *chart, "--set", "gateway.enabled=false,crds.install=false,encoder.maxReplicas=2")
+    predictor = json.loads(cluster.kubectl("get", *service, "-o", "json"))["spec"]["predictor"]
+    assert predictor["model"]["storageUri"] == "pvc://taoemb-artefacts/releases/second"
+    assert predictor["maxReplicas"] == 2
+    cluster.helm("uninstall", "taoemb", "-n", namespace)
+
+
+def test_accounts_may_do_their_work_and_nothing_else(cluster, namespace, tmp_path):
+    text = cluster.helm(
+        "template", "taoemb", str(CHART), "-n", namespace, "--set", "assumeApis=true,crds.install=false"
+    )
+    kinds = ("ServiceAccount", "Role", "RoleBinding")
+    cluster.kubectl(
+        "apply", "-f", "-", given=yaml.safe_dump_all(one for one in yaml.safe_load_all(text) if one["kind"] in kinds)
+    )
+    work = {"taoemb-gateway": rights.GATEWAY, "taoemb-rollout-controller": rights.CONTROLLER}
+    for account, allowed in work.items():
+        config = _as(cluster, namespace, account, tmp_path)
+        for right in allowed:
+            named = {"inferenceservices": "taoemb-encoder", "leases": "taoemb-rollout-controller"}
+            name = "" if right[2] in ("create", "list") else named.get(right[1], "")
+            assert cluster.can(config, right, namespace, name), (account, right)
+        for right in (
+            ("", "secrets", "get"),
+            ("", "pods", "list"),
+            ("serving.kserve.io", "inferenceservices", "delete"),
+        ):
+            assert not cluster.can(config, right, namespace), (account, right)
+    other = ("serving.kserve.io", "inferenceservices", "get")
+    assert not cluster.can(_as(cluster, namespace, "taoemb-gateway", tmp_path), other, namespace, "somebody-elses")
+
+
+def _as(cluster: Cluster, namespace: str, account: str, folder: Path) -> Path:
+    """A kubeconfig that holds the account's token and nothing else."""
+    token = cluster.kubectl("-n", namespace, "create", "token", account).strip()
+    tree = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
+    tree["users"] = [{"name": entry["name"], "user": {"token": token}} for entry in tree["users"]]
+    file = folder / f"{account}.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(tree))
+    return file
