@@ -63,7 +63,7 @@ def test_each_page_is_judged_once_whoever_looks(store: EventStore, stub: Stub) -
                 looker(standing(), NOW)
                 decisions.append(looker.last)
                 asked.append(len(stub.pairs))
-    assert 15 < asked[0] == asked[-1], "whatever was graded is never asked again"
+    assert 15 <= asked[0] == asked[-1], "whatever was graded is never asked again"
     first, *others = [measured.to_json(measurement) for measurement, _ in decisions]
     assert all(one == first for one in others)
     assert first["graded"] > 30
