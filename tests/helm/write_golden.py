@@ -1,4 +1,4 @@
-"""`make golden`: write the renders that tests compare with, without CRD and dashboards, which have tests of their own."""
+"""`make golden`: write the renders that tests compare with; the CRD and the dashboards have tests of their own."""
 
 from tests.helm.rendering import MATRIX, ROOT, rendered
 
