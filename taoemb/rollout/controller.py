@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from taoemb.config import Config, ControllerConfig
@@ -23,9 +22,8 @@ from taoemb.rollout.controller_health import Health, serve_health
 from taoemb.rollout.lease import Lease
 from taoemb.rollout.reconcile import Tools, reconcile
 from taoemb.rollout.resource import ENCODER_ROLLOUTS
-from taoemb.serving.kube import Conflict, Json, Objects, connect
+from taoemb.serving.kube import Conflict, Json, Objects, connect, own_namespace
 
-_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")  # in every pod
 _log = logging.getLogger(__name__)
 
 
@@ -167,11 +165,6 @@ def run_controller(
             renewing.set()
             keeper.join()
             _give_back(lease)
-
-
-def own_namespace() -> str:
-    """The namespace of this pod; `default` outside a cluster."""
-    return _OWN_NAMESPACE.read_text(encoding="utf-8").strip() if _OWN_NAMESPACE.is_file() else "default"
 
 
 def _give_back(lease: Lease) -> None:

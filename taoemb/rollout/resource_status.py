@@ -1,6 +1,6 @@
 """The status of an EncoderRollout: what `kubectl get` shows, conditions that tools wait for, and the state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,8 +91,3 @@ def _condition(
         "lastTransitionTime": before["lastTransitionTime"] if same else rfc3339(now),
         "observedGeneration": resource.generation,
     }
-
-
-def condition(conditions: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
-    """One condition by its type; empty when it is not there."""
-    return next((one for one in conditions if one["type"] == kind), {})
