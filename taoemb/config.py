@@ -78,6 +78,7 @@ __all__ = [
     "prepare_pipeline_environment",
     "rank_environment",
     "share_metrics",
+    "worker_environment",
 ]
 
 PIPELINE_RUN = "TAOEMB_PIPELINE_RUN"
@@ -205,7 +206,11 @@ def share_metrics(folder: Path) -> None:
 
 def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     """The environment of one rank of a job on this machine, as torchrun sets it; ranks share the threads."""
-    threads = max(1, (os.cpu_count() or 1) // ranks)
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return worker_environment(ranks) | {name: str(value) for name, value in own.items()}
+
+
+def worker_environment(workers: int) -> dict[str, str]:
+    """The environment of one of `workers` processes that share this machine's threads."""
     let_threads_sleep()
-    return {"OMP_NUM_THREADS": str(threads)} | dict(os.environ) | {name: str(value) for name, value in own.items()}
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))} | dict(os.environ)

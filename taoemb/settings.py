@@ -431,7 +431,7 @@ class JobConfig(_Section):
     nodes: int = Field(1, ge=1, description="Machines of a TrainJob; pods of bulk embedding at once.")
     gpus: int = Field(0, ge=0, description="GPUs a machine.")
     gpu_resource: str = "nvidia.com/gpu"
-    cpu: str | None = Field(None, description="CPUs of a machine, e.g. 8; default: the runtime's.")
+    cpu: int | float | str | None = Field(None, description="CPUs of a machine, e.g. 8; default: the runtime's.")
     memory: str | None = Field(
         None, description="Its memory, e.g. 64Gi; gpus, cpu and memory replace the runtime's together."
     )

@@ -29,6 +29,16 @@ def publish(
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="I/N", help="With --bulk: only write shard I of N.")
     ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            "--shards",
+            min=1,
+            max=99_999,
+            metavar="N",
+            help="With --bulk: write N shards side by side, then import them.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
@@ -40,8 +50,11 @@ def publish(
     from taoemb.retrieval import bulk as bulks
     from taoemb.retrieval.publish import publish as run
 
-    if shard is not None and bulk is None:
-        raise InputError("--shard: give the folder of the shards too, with --bulk DIR")
+    if bulk is None and (shard is not None or shards is not None):
+        option = "--shard" if shard is not None else "--shards"
+        raise InputError(f"{option}: give the folder of the shards too, with --bulk DIR")
+    if shard is not None and shards is not None:
+        raise InputError("--shard and --shards: give one of them")
     if bulk is not None and shard is not None:
         part = bulks.parse_shard(shard)
         emit(bulks.write_shard(load_release(release), data, tree.milvus, bulk, part), json, title=f"Shard {shard}")
@@ -49,6 +62,11 @@ def publish(
     if bulk is not None:
         bulks.check_importable(tree.milvus)
     opened = load_release(release)
+    if bulk is not None and shards is not None:
+        from taoemb.jobs.shards import run_shards
+
+        missing = bulks.missing_shards(opened, data, tree.milvus, bulk, shards)
+        run_shards(release, data, bulk, [part.number for part in missing], shards, tree)
     fill = bulks.bulk_import(opened, bulk) if bulk is not None else None
     result = run(opened, data, tree.milvus, activate, fill=fill)
     emit(dataclasses.asdict(result), json, title=f"Published to {tree.milvus.uri}")

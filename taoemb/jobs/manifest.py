@@ -63,7 +63,7 @@ def resources(config: JobConfig) -> Json:
     limits: Json = {} if config.memory is None else {"memory": config.memory}
     requests: Json = dict(limits)
     if config.cpu is not None:
-        requests["cpu"] = config.cpu
+        requests["cpu"] = str(config.cpu)
     if config.gpus:
         limits[config.gpu_resource] = requests[config.gpu_resource] = str(config.gpus)
     return {key: value for key, value in (("limits", limits), ("requests", requests)) if value}

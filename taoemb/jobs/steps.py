@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import yaml
 
-from taoemb.config import Config, load_config
+from taoemb.config import Config, load_config, pipeline_run
 from taoemb.errors import InputError
 
 STAGES = {
@@ -115,6 +115,16 @@ def served(section: Literal["judge", "heldout_judge"], config: Config, model: Pa
         yield [f"{section}.url={url}", f"{section}.batch_size={SERVED_BATCH}"]
 
 
+def check_job(config: Config, workspace: str, *, judged: bool) -> None:
+    """InputError when training as a job of its own could not see what its step sees; `judged`: a judge gives reward."""
+    if config.job.backend == "local":
+        return
+    if not workspace:
+        raise InputError("workspace: job.backend is trainjob; name a folder on a volume that step and job both mount")
+    if judged and not config.judge.url:
+        raise InputError("judge_url: job.backend is trainjob; a judge served in the step can't be reached from the job")
+
+
 def train(
     objective: str,
     settings: str,
@@ -122,26 +132,45 @@ def train(
     *,
     release: Path,
     log: Path,
-    ranks: int = 1,
+    ranks: int = 0,
     workspace: str = "",
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a training entry point; `inputs` are its folders ("data", "release"). Returns the run's summary.
 
     The release goes to `release`; metrics and TensorBoard events to `log`. A run that was stopped goes on when
-    `workspace` is the same.
+    `workspace` is the same. 0 ranks: job.ranks of the settings. On a cluster the inputs are copied into the workspace,
+    which the job sees, unlike the step's own artefacts.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped pod lets training write its checkpoint
-    identity = (settings, *(f"{name}={path}" for name, path in sorted(inputs.items())))
-    with settings_file(settings) as config, run_folder(workspace, objective, *identity) as folder:
-        arguments = ["--config", str(config), "--out", str(folder)]
-        for name, path in inputs.items():
-            arguments += [f"--{name}", str(path)]
-        for override in overrides:
-            arguments += ["--set", override]
-        from taoemb.jobs.local import launch
+    from taoemb.jobs.training import SUMMARY, run_training, training_work
 
-        launch(objective, arguments, ranks)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped pod lets training write its checkpoint
+    config = settings_from(settings, [*overrides, *([f"job.ranks={ranks}"] if ranks else [])])
+    check_job(config, workspace, judged=objective == "grpo")
+    with run_folder(workspace, objective, *_identity(settings, inputs)) as folder:
+        if config.job.backend != "local":
+            inputs = {name: _staged(path, folder / "inputs" / name) for name, path in inputs.items()}
+        work = training_work(objective, inputs["data"], folder.absolute(), inputs.get("release"), config)
+        run_training(work, config, run=pipeline_run())
         shutil.copytree(folder / "release", release, dirs_exist_ok=True)
-        shutil.copytree(folder, log, ignore=shutil.ignore_patterns("release", "checkpoints"), dirs_exist_ok=True)
-        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        left = shutil.ignore_patterns("release", "checkpoints", "inputs")
+        shutil.copytree(folder, log, ignore=left, dirs_exist_ok=True)
+        return json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+
+
+def _identity(settings: str, inputs: Mapping[str, Path]) -> list[str]:
+    """What makes a training another one: its settings and inputs, and not where it runs."""
+    asked = settings_from(settings)
+    sections = sorted(asked.model_fields_set - {"job"})
+    given = [f"{name}={path}" for name, path in sorted(inputs.items())]
+    return [settings_text(asked, sections) if sections else "", *given]
+
+
+def _staged(source: Path, target: Path) -> Path:
+    """A copy of a folder, whole or not there."""
+    if not target.is_dir():
+        partial = target.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial)
+        partial.replace(target)
+    return target.absolute()

@@ -1,6 +1,5 @@
 """A training run as a job: its arguments, the same in every place, and the place that the settings choose."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def training_work(objective: str, data: Path, out: Path, release: Path | None, c
     chosen = config.model_dump(mode="json", exclude_unset=True, exclude={_NEVER_SENT})
     for section, values in sorted(chosen.items()):
         if values is not None:
-            arguments += ["--set", f"{section}={_flow(values)}"]
+            arguments += ["--set", f"{section}={flow(values)}"]
     _need_absolute({"--data": data, "--out": out, "--release": release}, config)
     title = f"train {objective.replace('_', '-')}"
     return Work(title, job_name(objective, out), f"taoemb.training.{objective}", tuple(arguments), out)
@@ -50,7 +49,7 @@ def run_training(work: Work, config: Config, *, run: str = "", detach: bool = Fa
     if detach:
         job.submit()
         return
-    run_job(job, work.title, retries=config.job.retries, backoff_s=config.job.backoff_s, say=_say)
+    run_job(job, work.title, retries=config.job.retries, backoff_s=config.job.backoff_s)
 
 
 def render_training(work: Work, config: Config) -> Manifest:
@@ -79,10 +78,6 @@ def _refuse_nodes(config: Config) -> None:
         raise InputError(f"job.nodes is {config.job.nodes}: more than one machine needs --set job.backend=trainjob")
 
 
-def _flow(values: object) -> str:
-    """YAML on one line; `--set` reads it back."""
-    return yaml.safe_dump(values, default_flow_style=True, width=float("inf"), allow_unicode=True).strip()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def flow(values: object) -> str:
+    """Settings as YAML on one line; `--set` reads it back."""
+    return yaml.safe_dump(values, default_flow_style=True, width=float("inf")).strip()

@@ -5,6 +5,7 @@ TrainJob. Its name follows from its run folder, so that the same command finds t
 """
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,13 +55,18 @@ class Job(Protocol):
         """Stop it and wait until it has stopped: training writes its checkpoint first."""
 
 
+def tell(line: str) -> None:
+    """A line for whoever watches."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def run_job(
     job: Job,
     title: str,
     *,
     retries: int = 0,
     backoff_s: float = 30.0,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Run a job to its end; new tries only after failures of the infrastructure, each goes on from the checkpoint.
@@ -68,7 +74,7 @@ def run_job(
     `say` gets the job's lines. Raises InputError or TaoembError with the job's own reason; an interrupt cancels it.
     """
     for again in range(retries + 1):
-        ended = _one_try(job, say)
+        ended = _one_try(job, title, say)
         if ended.state == "done":
             return
         if ended.state != "lost":
@@ -80,7 +86,7 @@ def run_job(
     raise TaoembError(f"{title} {ended.reason} ({retries + 1} tries); the same command goes on from its checkpoint")
 
 
-def _one_try(job: Job, say: Callable[[str], None]) -> Ended:
+def _one_try(job: Job, title: str, say: Callable[[str], None]) -> Ended:
     try:
         job.submit()
         for line in job.logs():
@@ -88,6 +94,7 @@ def _one_try(job: Job, say: Callable[[str], None]) -> Ended:
         return job.wait()
     except (KeyboardInterrupt, SystemExit):
         job.cancel()
+        tell(f"{title} is stopped; the same command goes on from its checkpoint")
         raise
 
 

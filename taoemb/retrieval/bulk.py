@@ -79,6 +79,22 @@ def write_shard(release: "Release", data: Path, config: MilvusConfig, folder: Pa
     return {"file": str(file), "items": len(hashes), "written": written}
 
 
+def missing_shards(release: "Release", data: Path, config: MilvusConfig, folder: Path, of: int) -> list[Shard]:
+    """Those of the `of` shards of a catalogue that `folder` does not hold yet.
+
+    Raises InputError when it holds another set of shards, or shards of another catalogue or encoder.
+    """
+    rows = item_rows(open_catalogue(data), release.manifest.item_template, data)
+    own = folder / collection_name(config.prefix, release.manifest.item_encoder_digest)
+    shards = _shards(own, len(rows), config.bulk_rows) if any(own.glob("*.parquet")) else _set_of(of)
+    if len(shards) != of:
+        raise InputError(f"{own}: holds shards of {len(shards)}, not of {of}; give --shards {len(shards)}")
+    missing = [shard for shard in shards if not (own / shard.file).exists()]
+    for shard in shards:
+        _check_whole(own, shard, release, rows.hashes(*shard.span(len(rows))))
+    return missing
+
+
 def bulk_import(release: "Release", folder: Path) -> Fill:
     """Fill a new collection from the shards in `folder`; missing ones are written first when there are none at all.
 
@@ -141,7 +157,10 @@ def _shards(folder: Path, rows: int, bulk_rows: int) -> list[Shard]:
     counts = {int(match[2]) for file in folder.glob("*.parquet") if (match := _FILE.fullmatch(file.name))}
     if len(counts) > 1:
         raise InputError(f"{folder}: shards of {' and of '.join(map(str, sorted(counts)))}; keep one set")
-    of = counts.pop() if counts else -(-rows // bulk_rows)
+    return _set_of(counts.pop() if counts else -(-rows // bulk_rows))
+
+
+def _set_of(of: int) -> list[Shard]:
     return [Shard(number, of) for number in range(1, of + 1)]
 
 
