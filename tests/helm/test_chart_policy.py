@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.helm import rights
-from tests.helm.rendering import MATRIX, Object, name_of, objects, of_kind, pod_templates, selects
+from tests.helm.rendering import MATRIX, NAMESPACE, Object, name_of, objects, of_kind, pod_templates, selects
 
 # The restricted Pod Security Standard: https://kubernetes.io/docs/concepts/security/pod-security-standards/
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
@@ -165,39 +165,48 @@ def test_every_serving_pod_is_denied_by_default_and_reached_by_name(values):
 
 @pytest.mark.parametrize("values", [values for values in MATRIX if values != "minimal"])
 def test_a_flow_has_two_ends(values):
-    """Who may send to pods of this chart is also let in there, on the same port."""
+    """What one pod of the chart may send, the other lets in, on a port that it listens on; and the other way round."""
     found = objects(values)
     policies = [one["spec"] for one in of_kind(found, "NetworkPolicy")]
-    pods = {name: pod["metadata"]["labels"] for name, pod in pod_templates(found)}
-    for sender, out in ((name, one) for name, labels in pods.items() for one in policies if _sends(one, labels)):
-        for rule in out["egress"]:
-            for receiver in _receivers(rule, pods):
-                for port in rule["ports"]:
-                    if port["port"] in (8080,):
-                        assert _lets_in(policies, pods[receiver], pods[sender], port["port"]), (sender, receiver)
+    pods = {name: pod for name, pod in pod_templates(found) if "TrainingRuntime" not in name}
+    flows = set()
+    for sender, receiver in ((one, other) for one in pods for other in pods if one != other):
+        labels = pods[sender]["metadata"]["labels"], pods[receiver]["metadata"]["labels"]
+        out = _allowed(policies, "egress", "to", *labels) & _listens(pods[receiver])
+        into = _allowed(policies, "ingress", "from", *reversed(labels)) & _listens(pods[receiver])
+        anybody = receiver.endswith("-gateway") and "Deployment" in receiver
+        of_the_cluster = values == "gpu" and sender.endswith("-controller")  # it watches encoders of all namespaces
+        assert out == into or (anybody and out <= into) or (of_the_cluster and into <= out), (sender, receiver)
+        flows |= {(sender.split()[-1], receiver.split()[-1])} if out else set()
+    if values == "default":
+        assert flows == {
+            ("taoemb-gateway", "taoemb-encoder"),
+            ("taoemb-rollout-controller", "taoemb-encoder"),
+            ("taoemb-test-search", "taoemb-gateway"),
+            ("taoemb-test-search", "taoemb-encoder"),
+        }
 
 
-def _sends(policy: Object, labels: Object) -> bool:
-    return "egress" in policy and selects(policy["podSelector"], labels)
+def _listens(pod: Object) -> set[int]:
+    return {port["containerPort"] for container in pod["spec"]["containers"] for port in container.get("ports", ())}
 
 
-def _receivers(rule: Object, pods: dict[str, Object]) -> list[str]:
-    peers = [
-        peer["podSelector"] for peer in rule.get("to", ()) if "podSelector" in peer and "namespaceSelector" not in peer
-    ]
-    return [name for name, labels in pods.items() if any(selects(peer, labels) for peer in peers)]
+def _allowed(policies: list[Object], side: str, peers: str, mine: Object, other: Object) -> set[int]:
+    """Ports that a pod may use with another one, as far as its own policies name that other one."""
+    return {
+        port["port"]
+        for policy in policies
+        if selects(policy["podSelector"], mine)
+        for rule in policy.get(side, ())
+        if any(_is_peer(peer, other) for peer in rule.get(peers, ()))
+        for port in rule["ports"]
+    }
 
 
-def _lets_in(policies: list[Object], receiver: Object, sender: Object, port: int) -> bool:
-    for policy in policies:
-        if "ingress" not in policy or not selects(policy["podSelector"], receiver):
-            continue
-        for rule in policy["ingress"]:
-            peers = rule.get("from", [{"podSelector": {}}])
-            same = any(selects(peer.get("podSelector", {}), sender) for peer in peers)
-            if same and port in [entry["port"] for entry in rule["ports"]]:
-                return True
-    return False
+def _is_peer(peer: Object, labels: Object) -> bool:
+    """Whether a pod of the chart's own namespace is meant."""
+    here = {"kubernetes.io/metadata.name": NAMESPACE}
+    return selects(peer.get("namespaceSelector", {}), here) and selects(peer.get("podSelector", {}), labels)
 
 
 @pytest.mark.parametrize("values", MATRIX)

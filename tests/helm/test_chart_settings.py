@@ -100,8 +100,8 @@ def _parse(arguments: list[str]) -> str:
     command, rest = typer.main.get_command(app), list(arguments)
     while isinstance(command, click.Group) or hasattr(command, "commands"):
         command = command.commands[rest.pop(0)]
-    rest = [argument if not argument.startswith("--config") else "--config=/dev/null" for argument in rest]
-    rest = [argument if not argument.startswith("--release") else "--release=/" for argument in rest]
+    rest = [re.sub(r"^(--config)=.*", r"\1=/dev/null", argument) for argument in rest]
+    rest = [re.sub(r"^(--release)=.*", r"\1=/", argument) for argument in rest]
     command.make_context(command.name, rest)
     return command.name
 
