@@ -7,7 +7,7 @@ OUT ?= demo
 
 SYSTEM_PACKAGES := chromium postgresql
 
-.PHONY: help install tools demo test test-cluster golden lint format docs constraints confseq clean
+.PHONY: help install tools demo test test-cluster golden lint format docs constraints confseq fuzz clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy taoemb
+
+fuzz: $(INSTALLED) ## Send 10,000 fuzzed requests to the search gateway (some ten minutes)
+	$(BIN)/python -m pytest -s tests/serving/test_gateway_fuzz.py --fuzz-requests 10000
 
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --quiet --fix .
