@@ -1,0 +1,61 @@
+"""What the chart finds out from the cluster: which APIs there are, and which release serves."""
+
+import subprocess
+
+import yaml
+
+from tests.helm.api_stub import serving
+from tests.helm.rendering import CHART, NAMESPACE, RELEASE, of_kind, tools
+
+KSERVE = {
+    "serving.kserve.io/v1beta1": {"InferenceService": "inferenceservices"},
+    "serving.kserve.io/v1alpha1": {"ServingRuntime": "servingruntimes"},
+}
+MONITORING = {"monitoring.coreos.com/v1": {"PodMonitor": "podmonitors", "PrometheusRule": "prometheusrules"}}
+SERVICE = f"/apis/serving.kserve.io/v1beta1/namespaces/{NAMESPACE}/inferenceservices/taoemb-encoder"
+PROMOTED = "pvc://taoemb-artefacts/releases/second"
+
+
+def asked(folder, kinds, objects, *more: str) -> list[dict]:
+    """The render of Helm asking an API server of these kinds and objects."""
+    config = folder / "kubeconfig"
+    with serving(kinds, objects) as server:
+        config.write_text(server.kubeconfig())
+        where = ["--namespace", NAMESPACE, f"--kubeconfig={config}", "--dry-run=server", "--disable-openapi-validation"]
+        command = [str(tools().helm), "template", RELEASE, str(CHART), *where, *more]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr + str(server.asked)
+    return [tree for tree in yaml.safe_load_all(done.stdout) if tree]
+
+
+def storage_uri(found: list[dict]) -> str:
+    (service,) = of_kind(found, "InferenceService")
+    return service["spec"]["predictor"]["model"]["storageUri"]
+
+
+def running(uri: str) -> dict:
+    spec = {"predictor": {"name": "r0123456789", "model": {"storageUri": uri}}}
+    owner = {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": NAMESPACE}
+    labels = {"app.kubernetes.io/managed-by": "Helm"}
+    metadata = {"name": "taoemb-encoder", "namespace": NAMESPACE, "labels": labels, "annotations": owner}
+    return {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "metadata": metadata, "spec": spec}
+
+
+def test_a_promoted_release_stays(tmp_path):
+    assert storage_uri(asked(tmp_path, KSERVE, {SERVICE: running(PROMOTED)})) == PROMOTED
+
+
+def test_the_first_release_is_the_values(tmp_path):
+    assert storage_uri(asked(tmp_path, KSERVE, {})) == "pvc://taoemb-artefacts/releases/first"
+
+
+def test_the_values_win_when_they_shall(tmp_path):
+    more = ("--set", "encoder.keepLive=false")
+    assert storage_uri(asked(tmp_path, KSERVE, {SERVICE: running(PROMOTED)}, *more)).endswith("releases/first")
+
+
+def test_monitors_are_made_where_their_operator_is(tmp_path):
+    assert of_kind(asked(tmp_path, KSERVE, {}), "PodMonitor", "PrometheusRule", "TrainingRuntime") == []
+    found = asked(tmp_path, KSERVE | MONITORING, {})
+    assert len(of_kind(found, "PodMonitor")) == 3
+    assert len(of_kind(found, "PrometheusRule")) == 1
