@@ -7,7 +7,7 @@ OUT ?= demo
 
 SYSTEM_PACKAGES := chromium postgresql
 
-.PHONY: help install tools demo test test-cluster golden lint format docs constraints confseq fuzz clean
+.PHONY: help install tools demo test test-cluster test-images golden lint format docs constraints locks confseq fuzz clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -36,10 +36,14 @@ demo: $(INSTALLED) ## Run the whole loop on a generated shop (about ten minutes 
 test: export OMP_NUM_THREADS = 1
 test: export OMP_WAIT_POLICY = PASSIVE
 test: $(INSTALLED) tools lint ## Lint, then run all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15 -m 'not images'
 
-golden: $(INSTALLED) ## Write the chart's renders that tests compare with
+test-images: $(INSTALLED) ## Install each image's packages into a fresh environment and start what it runs
+	$(BIN)/python -m pytest tests/images
+
+golden: $(INSTALLED) ## Write the chart's renders that tests compare with, and manifests/
 	$(BIN)/python -m tests.helm.write_golden
+	$(BIN)/python scripts/manifests.py
 
 test-cluster: $(INSTALLED) ## Test rollout and chart on the API server of KUBECONFIG or KUBEBUILDER_ASSETS
 	$(BIN)/python -m pytest -m cluster -rs tests/rollout tests/helm
@@ -58,6 +62,9 @@ format: $(INSTALLED) ## Format the code
 
 constraints: ## Write constraints.txt from the environment as it is
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | grep -v '^-e ' > constraints.txt
+
+locks: $(INSTALLED) ## Write the images' locks from pyproject.toml and constraints.txt
+	$(BIN)/python scripts/image_locks.py
 
 confseq: ## Compute the tests' reference values with the confseq package (needs g++ and Boost's headers)
 	$(PYTHON) -m venv .confseq
