@@ -75,12 +75,13 @@ class SearchPool:
             await asyncio.wait([self._store], timeout=seconds)
 
     async def close(self) -> None:
-        """Wait for searches under way, then close the store, which gives a Milvus Lite file free."""
+        """Close the store, which gives a Milvus Lite file free; a store that hangs is left alone after a while."""
         if self._opening is not None:
             self._opening.cancel()
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
         if self._store is not None and self._store.done() and not self._store.cancelled():
-            await asyncio.to_thread(self._store.result().close)
+            closing = asyncio.get_running_loop().run_in_executor(self._threads, self._store.result().close)
+            await asyncio.wait([closing], timeout=self._timeout_s)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def bound(self, digest: str) -> Bound:
         """The collection of a release. Raises ArmFailure when it is not bound, or the store does not answer."""
