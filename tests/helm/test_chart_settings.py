@@ -183,5 +183,5 @@ def test_the_test_pod_runs_python(values):
     for one in of_kind(objects(values), "Pod"):
         command = one["spec"]["containers"][0]
         assert command["command"] == ["python", "-c"], name_of(one)
-        compile(command["args"][0], "test_search.py", "exec")
+        compile(command["args"][0], "search_check.py", "exec")
         assert command["args"][1].startswith("http://")

@@ -1,4 +1,4 @@
-"""`helm test`: the gateway is ready, its control's encoder answers with the release it names, and a search comes back."""
+"""`helm test`: the gateway is ready, its control answers with the release it names, and a search comes back."""
 
 import sys
 
