@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from components.cluster import place, try_again
 from components.rollout.component import rollout as roll_out
 
 
@@ -13,6 +14,10 @@ def rollout(
     rollout_storage: str = "",
     baseline: str = "",
     settings: str = "",
+    volume: str = "taoemb-artefacts",
+    secret: str = "taoemb-secrets",
+    tolerations: list = [],  # noqa: B006 - kfp reads the default and never changes it
+    node_selector: dict = {},  # noqa: B006
 ) -> None:
     """Start the rollout, wait for its verdict; the run fails when the release is not promoted.
 
@@ -23,6 +28,10 @@ def rollout(
         rollout_storage: storageUri that KServe loads the release from; needed on KServe.
         baseline: Release folder now in production; needed on this machine.
         settings: Settings as YAML text; what it does not say has its default.
+        volume: On a cluster: claim that every step mounts at /mnt/taoemb.
+        secret: On a cluster: Secret whose keys every step finds as files in /etc/taoemb/secrets, if there is one.
+        tolerations: On a cluster: tolerations of every step's pod.
+        node_selector: On a cluster: labels of the nodes that the steps run on.
     """
     task = roll_out(
         settings=settings,
@@ -33,4 +42,5 @@ def rollout(
         folder=release,
     )
     task.set_caching_options(False)  # a deed is never taken from an earlier run
-    task.set_retry(2, backoff_duration="30s", backoff_factor=2.0)  # evicted pods; it goes on with what is there
+    try_again([task])
+    place([task], volume, secret, tolerations, node_selector)

@@ -9,6 +9,7 @@ from components.base import component
 def grpo(
     settings: str,
     ranks: int,
+    gpus: int,
     workspace: str,
     prepared: dsl.Input[dsl.Dataset],
     start: dsl.Input[dsl.Model],
@@ -20,8 +21,9 @@ def grpo(
     """Train with live rewards; judges without an endpoint are served on loopback for the time of the step.
 
     Args:
-        settings: Sections `encoder`, `judge`, `heldout_judge`, `rewards`, `grpo` and `engine` as YAML text.
-        ranks: Processes that train together.
+        settings: Sections `encoder`, `judge`, `heldout_judge`, `rewards`, `grpo`, `engine` and `job` as YAML text.
+        ranks: Processes that train together; 0: as many as `gpus`, else `job.ranks`.
+        gpus: GPUs of the step.
         workspace: Folder that outlives the step: a stopped training goes on there, judgments stay there.
         prepared: Dataset folders; the train part is used.
         start: Release to start from.
@@ -36,6 +38,7 @@ def grpo(
     from taoemb.jobs import steps
 
     config = steps.settings_from(settings)
+    steps.check_job(config, workspace, judged=True)
     with ExitStack() as stack:
         overrides = stack.enter_context(steps.served("judge", config, Path(judge.path)))
         if config.grpo.heldout_every:
@@ -48,7 +51,7 @@ def grpo(
             {"data": Path(prepared.path) / "train", "release": Path(start.path)},
             release=Path(release.path),
             log=Path(log.path),
-            ranks=ranks,
+            ranks=ranks or gpus,
             workspace=workspace,
             overrides=overrides,
         )

@@ -9,6 +9,7 @@ from components.base import component
 def sft(
     settings: str,
     ranks: int,
+    gpus: int,
     workspace: str,
     prepared: dsl.Input[dsl.Dataset],
     release: dsl.Output[dsl.Model],
@@ -17,8 +18,9 @@ def sft(
     """InfoNCE over in-batch and global random negatives.
 
     Args:
-        settings: Sections `encoder`, `sft` and `engine` as YAML text.
-        ranks: Processes that train together.
+        settings: Sections `encoder`, `sft`, `engine` and `job` as YAML text.
+        ranks: Processes that train together; 0: as many as `gpus`, else `job.ranks`.
+        gpus: GPUs of the step.
         workspace: Folder that outlives the step: a stopped training goes on there. Empty: none.
         prepared: Dataset folders; the train part is used.
         release: The trained release.
@@ -34,7 +36,7 @@ def sft(
         {"data": Path(prepared.path) / "train"},
         release=Path(release.path),
         log=Path(log.path),
-        ranks=ranks,
+        ranks=ranks or gpus,
         workspace=workspace,
     )
     release.metadata.update({"digest": summary["digest"], "steps": summary["steps"]})

@@ -21,6 +21,8 @@ def validate(
     milvus_uri: str,
     rollout_plan: str,
     rollout_target: str,
+    workspace: str,
+    judged: bool,
     report: dsl.Output[dsl.Metrics],
 ) -> NamedTuple(
     "Checked",
@@ -52,6 +54,8 @@ def validate(
         milvus_uri: Overrides `milvus.uri`; empty: as in the settings.
         rollout_plan: Plan of the rollout at the run's end as YAML text; empty: none.
         rollout_target: Where that rollout will be.
+        workspace: Folder that outlives a step; empty: none.
+        judged: Whether a judge gives reward in this run.
         report: Counts of the dataset; its file holds the whole report as JSON.
 
     Returns:
@@ -78,6 +82,7 @@ def validate(
         **{f"{section}.seed": seed for section in ("split", "queries", "judge_train", "engine", "evaluation")},
     }
     config = steps.settings_from(settings, steps.run_overrides(chosen))
+    steps.check_job(config, workspace, judged=judged)
     found = check(Path(data))
     Path(report.path).write_text(json.dumps(found.as_dict(), indent=2, ensure_ascii=False), encoding="utf-8")
     for name, count in found.counts.items():

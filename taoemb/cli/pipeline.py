@@ -32,15 +32,28 @@ def compile_(
     image: Annotated[
         str | None, typer.Option("--image", help="Image that components run in.", show_default="this release's trainer")
     ] = None,
+    manifests: Annotated[
+        Path | None,
+        typer.Option("--manifests", metavar="DIR", help="Also write Pipeline and PipelineVersion objects there."),
+    ] = None,
+    namespace: Annotated[str, typer.Option("--namespace", help="Namespace of those objects.")] = "",
     config: ConfigOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compile pipeline sources (default: all) to YAML beside them."""
-    from taoemb.errors import TaoembError
+    from taoemb.errors import InputError, TaoembError
     from taoemb.jobs.pipelines import BASE_IMAGE, compile_pipelines
 
     settings(config, overrides)
+    if manifests is not None:
+        from taoemb.jobs.pipeline_manifests import write_manifests
+
+        if check:
+            raise InputError("--check and --manifests: give one of them")
+        files = write_manifests(folder, names or (), manifests, namespace, image or BASE_IMAGE)
+        emit({file.stem: str(file) for file in files}, as_json)
+        return
     compiled = compile_pipelines(folder, names or (), check=check, image=image or BASE_IMAGE)
     stale = [str(entry.file) for entry in compiled if entry.state == "differs"]
     if stale:

@@ -35,6 +35,7 @@ class StepFailed(TaoembError):
     def __init__(self, message: str, run: LocalRun) -> None:
         super().__init__(message)
         self.run = run
+        self.step = next((step.name for step in run.steps if step.state == "failed"), "")
 
 
 def run_local(pipeline: Pipeline, arguments: Mapping[str, Any], out: Path, *, fresh: bool = False) -> LocalRun:

@@ -12,14 +12,18 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from taoemb import __version__
 from taoemb.errors import InputError
+
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
 
 BASE_IMAGE = f"ghcr.io/taoemb/trainer:{__version__}"
 """The image that components run in; `compile_pipeline(image=…)` puts another in its place."""
@@ -32,6 +36,8 @@ _TYPES = {
     "LIST": "list",
     "STRUCT": "dict",
 }
+HANDED_OUT = ("release", "report", "metrics")
+"""Artefacts that a pipeline without declared outputs hands out."""
 _EXTENSIONS = {"system.HTML": ".html", "system.Metrics": ".json", "system.Markdown": ".md"}
 
 
@@ -131,15 +137,35 @@ def _steps(spec: Mapping[str, Any]) -> list[Step]:
 
 
 def _outputs(spec: Mapping[str, Any]) -> list[Output]:
-    found = []
+    """What the pipeline declares, or (nothing inside an exit handler can be) what is made last of each name."""
     root = spec["root"]
-    tasks = root["dag"]["tasks"]
-    for name, entry in root["dag"].get("outputs", {}).get("artifacts", {}).items():
+    declared = root["dag"].get("outputs", {}).get("artifacts", {})
+    if not declared:
+        return _made_last(spec)
+    found = []
+    for name, entry in declared.items():
         producer = entry["artifactSelectors"][0]
-        step = tasks[producer["producerSubtask"]]["componentRef"]["name"].removeprefix("comp-")
-        schema = root["outputDefinitions"]["artifacts"][name]["artifactType"]["schemaTitle"]
-        found.append(Output(name, name + _EXTENSIONS.get(schema, ""), step, producer["outputArtifactKey"]))
+        component = root["dag"]["tasks"][producer["producerSubtask"]]["componentRef"]["name"]
+        found.append(_output(spec, name, component, producer["outputArtifactKey"]))
     return found
+
+
+def _made_last(spec: Mapping[str, Any]) -> list[Output]:
+    components = spec["components"]
+    found: dict[str, Output] = {}
+    for dag in [spec["root"]["dag"], *(entry["dag"] for entry in components.values() if "dag" in entry)]:
+        needs = {name: task.get("dependentTasks", ()) for name, task in dag["tasks"].items()}
+        for task in TopologicalSorter(needs).static_order():
+            component = dag["tasks"][task]["componentRef"]["name"]
+            for key in components[component].get("outputDefinitions", {}).get("artifacts", {}):
+                if key in HANDED_OUT:
+                    found[key] = _output(spec, key, component, key)
+    return [found[name] for name in HANDED_OUT if name in found]
+
+
+def _output(spec: Mapping[str, Any], name: str, component: str, key: str) -> Output:
+    schema = spec["components"][component]["outputDefinitions"]["artifacts"][key]["artifactType"]["schemaTitle"]
+    return Output(name, name + _EXTENSIONS.get(schema, ""), component.removeprefix("comp-"), key)
 
 
 def parse_arguments(pipeline: Pipeline, texts: Sequence[str]) -> dict[str, Any]:
@@ -231,16 +257,26 @@ def _store(name: str, file: Path, text: str, check: bool) -> Compiled:
 
 def _compile(source: Path, image: str) -> str:
     from kfp.compiler import Compiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "pipeline.yaml"
+        Compiler().compile(load_pipeline(source), str(target))
+        return with_image(target.read_text(encoding="utf-8"), image)
+
+
+def with_image(text: str, image: str) -> str:
+    """A compiled text whose steps run in `image`."""
+    return text.replace(f"image: {BASE_IMAGE}\n", f"image: {image}\n")
+
+
+def load_pipeline(source: Path) -> "GraphComponent":
+    """The one @dsl.pipeline of a source file. Raises InputError."""
     from kfp.dsl.graph_component import GraphComponent
 
     found = [value for value in vars(_load(source)).values() if isinstance(value, GraphComponent)]
     if len(found) != 1:
         raise InputError(f"{source}: expected one @dsl.pipeline, found {len(found)}")
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "pipeline.yaml"
-        Compiler().compile(found[0], str(target))
-        text = target.read_text(encoding="utf-8")
-    return text.replace(f"image: {BASE_IMAGE}\n", f"image: {image}\n")
+    return found[0]
 
 
 def _load(source: Path) -> ModuleType:

@@ -20,6 +20,7 @@ from taoemb.jobs.steps import settings_from
 from tests.judge.stub import Stub, serving
 
 NOTHING = {"encoder": "", "queries": 0, "sft_steps": 0, "grpo_steps": 0, "seed": -1}
+ALONE = {"workspace": "", "judged": True}
 NOWHERE = {"judge_url": "", "heldout_judge_url": "", "milvus_uri": "", "rollout_plan": "", "rollout_target": ""}
 PARTS = ("train", "valid", "test")
 
@@ -27,7 +28,9 @@ PARTS = ("train", "valid", "test")
 def outputs(data: Path, report: dsl.Metrics, settings: str = "", **given: object) -> dict[str, str]:
     """Call `validate` and name its outputs."""
     names = ("digest", "prepare", "judge", "heldout_judge", "sft", "grpo", "evaluate", "gate", "publish", "rollout")
-    found = validate.python_func(data=str(data), settings=settings, report=report, **{**NOTHING, **NOWHERE, **given})
+    found = validate.python_func(
+        data=str(data), settings=settings, report=report, **{**NOTHING, **NOWHERE, **ALONE, **given}
+    )
     return dict(zip(names, found, strict=True))
 
 
@@ -66,6 +69,17 @@ class TestValidate:
     def test_bad_settings_come_before_the_data_is_read(self, artefact, tmp_path):
         with pytest.raises(InputError, match=r"settings: sft\.tau"):
             outputs(tmp_path / "none", artefact("report", dsl.Metrics), "sft: {tau: -1}")
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ({}, "workspace: job.backend is trainjob; name a folder on a volume"),
+            ({"workspace": "/mnt/taoemb/work"}, "judge_url: job.backend is trainjob; a judge served in the step"),
+        ],
+    )
+    def test_training_elsewhere_must_see_what_the_step_sees(self, artefact, tmp_path, given, message):
+        with pytest.raises(InputError, match=message):
+            outputs(tmp_path / "none", artefact("report", dsl.Metrics), "job: {backend: trainjob}", **given)
 
     @pytest.mark.parametrize(
         ("plan", "target", "message"),

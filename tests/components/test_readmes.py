@@ -16,8 +16,10 @@ def load(name: str):
     return getattr(importlib.import_module(f"components.{name}.component"), name)
 
 
-def test_there_are_nine():
-    assert NAMES == ["evaluate", "gate", "grpo", "prepare", "publish", "rollout", "sft", "train_judge", "validate"]
+def test_there_are_ten():
+    assert [
+        *("cleanup", "evaluate", "gate", "grpo", "prepare", "publish", "rollout", "sft", "train_judge", "validate")
+    ] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,6 +17,7 @@ class Cluster:
     url: str = ""
     experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    recurring: list[dict[str, Any]] = field(default_factory=list)
     tokens: set[str | None] = field(default_factory=set)
     refuse: bool = False
 
@@ -80,4 +81,8 @@ def _post(state: Cluster, path: str, body: dict[str, Any]) -> tuple[int, dict[st
         made = {"run_id": f"run-{len(state.runs)}", "state": "PENDING", "created_at": "2026-01-01T00:00:00Z"}
         state.runs.append({**body, **made})
         return 200, state.runs[-1]
+    if path == "/apis/v2beta1/recurringruns":
+        made = {"recurring_run_id": f"recurring-{len(state.recurring)}", "created_at": "2026-01-01T00:00:00Z"}
+        state.recurring.append({**body, **made})
+        return 200, state.recurring[-1]
     return 404, {"message": "not here"}

@@ -1,6 +1,8 @@
 """Submitting: what reaches the cluster through our command and through kfp's own, against a stub of its REST API."""
 
 import json
+import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -68,14 +70,30 @@ def test_the_real_pipelines_are_taken_with_their_settings(taoemb, api):
         more = ("-p", "data=/data/shop", "--set", "sft.steps=16", "--set", "milvus.uri=http://milvus:19530")
         done = taoemb("submit", file, "--host", api.url, *more)
         assert done.returncode == 0, done.stderr
-        command = [str(Path(sys.executable).with_name("kfp")), "--endpoint", api.url, "run", "create", "-e", "taoemb"]
-        command += ["-f", str(file), "data=/data/shop"]
+        command = [str(Path(sys.executable).with_name("kfp")), "--endpoint", api.url, "run", "submit", "-e", "taoemb"]
+        command += ["-f", str(file), "data=/data/shop", "gpus=2"]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
         ours, theirs = api.runs[-2:]
-        assert ours["pipeline_spec"] == theirs["pipeline_spec"] == yaml.safe_load(file.read_text())
+        spec, platform = yaml.safe_load_all(file.read_text())
+        both = {"pipeline_spec": spec, "platform_spec": platform}
+        assert ours["pipeline_spec"] == theirs["pipeline_spec"] == both
         settings = "milvus:\n  uri: http://milvus:19530\nsft:\n  steps: 16\n"
         assert ours["runtime_config"]["parameters"] == {"data": "/data/shop", "settings": settings}
-        assert theirs["runtime_config"]["parameters"] == {"data": "/data/shop"}
+        assert theirs["runtime_config"]["parameters"] == {"data": "/data/shop", "gpus": 2}
+
+
+def test_a_weekly_run_is_posted_as_the_docs_say(api):
+    page = (ROOT / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"kfp --endpoint \S+ recurring-run create(?:.*\\\n)*.*\n", page)
+    words = shlex.split(command.replace("\\\n", " "))
+    words[:3] = [str(Path(sys.executable).with_name("kfp")), "--endpoint", api.url]
+    subprocess.run(words, check=True, capture_output=True, timeout=120, cwd=ROOT)
+    (made,) = api.recurring
+    assert made["trigger"]["cron_schedule"]["cron"] == "0 0 3 * * 0"
+    assert (made["max_concurrency"], made["mode"]) == (1, "ENABLE")
+    spec, platform = yaml.safe_load_all((ROOT / "pipelines" / "grpo.yaml").read_text())
+    assert made["pipeline_spec"] == {"pipeline_spec": spec, "platform_spec": platform}
+    assert made["runtime_config"]["parameters"]["data"].startswith("/mnt/taoemb/")
 
 
 def test_an_absent_host_is_one_line(toy, taoemb):

@@ -69,7 +69,7 @@ def test_the_whole_loop(tmp_path):
     states = {step["title"]: step["state"] for step in result["steps"]}
     trained = ("prepare", "sft", "reward judge", "held-out judge")
     assert states == {
-        **dict.fromkeys(("validate", "grpo", "evaluate", "gate", "publish"), "done"),
+        **dict.fromkeys(("validate", "grpo", "evaluate", "gate", "publish", "cleanup"), "done"),
         **dict.fromkeys(trained, "reused"),
     }
     folders = {step["name"]: Path(step["folder"]) for step in result["steps"] if step["folder"]}

@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OWN = ROOT / "manifests" / "crds" / "encoderrollout.yaml"
 KSERVE = ROOT.parent / "shared" / "crds" / "kserve" / "serving.kserve.io_inferenceservices.yaml"
 TRAINER = ROOT.parent / "shared" / "crds" / "trainer" / "trainer.kubeflow.org_trainjobs.yaml"
+PIPELINES = ROOT.parent / "shared" / "crds" / "kfp"
+PIPELINES_SOURCE = "https://github.com/kubeflow/pipelines/tree/2.17.0/manifests/kustomize/base/crds"
 TRAINER_SOURCE = "https://github.com/kubeflow/trainer/tree/v2.3.0/manifests/base/crds"
 KSERVE_SOURCE = "https://github.com/kserve/kserve/tree/v0.20.0/config/crd/full"
 
@@ -78,6 +80,15 @@ def need_train_jobs() -> Schema:
             f"Kubeflow Trainer's CRD is missing: put {TRAINER.name} from {TRAINER_SOURCE} into {TRAINER.parent}"
         )
     return schema
+
+
+@lru_cache
+def need_pipelines(kind: str) -> Schema:
+    """The schema of Kubeflow Pipelines' Pipeline or PipelineVersion; skips the test and says how to get the file."""
+    file = PIPELINES / f"pipelines.kubeflow.org_{kind.lower()}s.yaml"
+    if not file.is_file():
+        pytest.skip(f"Kubeflow Pipelines' CRD is missing: put {file.name} from {PIPELINES_SOURCE} into {PIPELINES}")
+    return Schema(file)
 
 
 def need_inference_services() -> Schema:
