@@ -24,6 +24,7 @@ SETTINGS = {
     "milvus": MilvusConfig,
     "events": EventsConfig,
     "kserve": KServeConfig,
+    "judge": JudgeConfig,
     "heldout_judge": JudgeConfig,
 }
 _TEXT = {"type": "string"}

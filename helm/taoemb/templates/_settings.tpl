@@ -55,7 +55,7 @@
 {{- if $judge -}}{{- $_ := set $computed "judge" ($judge | fromYaml) -}}{{- end -}}
 {{- $heldout := include "taoemb.settings.askJudge" (list . "heldoutJudge") -}}
 {{- if $heldout -}}{{- $_ := set $computed "heldout_judge" ($heldout | fromYaml) -}}{{- end -}}
-{{- include "taoemb.settings.over" (list . $computed "milvus" "heldout_judge") -}}
+{{- include "taoemb.settings.over" (list . $computed "milvus" "judge" "heldout_judge") -}}
 {{- end -}}
 
 {{/* How a judge is asked: (list ROOT KEY); empty when there is none. */}}
