@@ -239,12 +239,13 @@ class Load:
 
 
 def rows(folder: Path, table: str) -> list[dict[str, Any]]:
-    """What stands in the gateway's events database."""
+    """What stands in the gateway's events database; nothing while the table is not there yet."""
     import sqlite3
 
     with sqlite3.connect(folder / "events.db") as connection:
         connection.row_factory = sqlite3.Row
-        found = [dict(row) for row in connection.execute(f"select * from {table}")]
+        there = connection.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone()
+        found = [dict(row) for row in connection.execute(f"select * from {table}")] if there else []
     for row in found:
         if "items" in row:
             row["items"] = json.loads(row["items"])
