@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from taoemb.rollout.crd import definition
+from taoemb.rollout.controller.crd import definition
 
 ROOT = Path(__file__).parents[1]
 FILES = (ROOT / "manifests/crds/encoderrollout.yaml", ROOT / "helm/taoemb/files/crds/encoderrollout.yaml")

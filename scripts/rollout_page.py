@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from taoemb.rollout.page_metrics import BOUNDS, DESCRIPTIONS
+from taoemb.rollout.measurement.page_metrics import BOUNDS, DESCRIPTIONS
 from taoemb.rollout.plan import LOWER_IS_BETTER, Guardrail, Plan, SliceRule, Step
 
 PAGE = Path(__file__).parents[1] / "docs" / "rollout.md"

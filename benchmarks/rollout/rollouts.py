@@ -6,7 +6,7 @@ import numpy as np
 from classical import z_scores
 from shop_traffic import PLAN, SLICES, UNITS_A_LOOK, Graded, Schedule, batches, draw, schedule, true_effect
 
-from taoemb.rollout.measured import Estimate, Measurement, SampleRatio
+from taoemb.rollout.measurement.measured import Estimate, Measurement, SampleRatio
 from taoemb.rollout.plan import LOWER_IS_BETTER
 from taoemb.rollout.statistics.correction import corrected_values
 from taoemb.rollout.statistics.effect import effect_sequence

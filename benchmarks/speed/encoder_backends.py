@@ -18,8 +18,8 @@ from taoemb.config import EncoderConfig, EncoderServerConfig, let_threads_sleep
 from taoemb.encoder.model import load_encoder
 from taoemb.encoder.release import save_release
 from taoemb.errors import InputError
-from taoemb.serving.encoder_load import load_query_model
-from taoemb.serving.encoder_model import QueryModel
+from taoemb.serving.encoder.load import load_query_model
+from taoemb.serving.encoder.model import QueryModel
 
 BACKENDS = [
     ("torch", "fp32"),

@@ -30,7 +30,7 @@ import uvicorn
 from taoemb.config import EventsConfig, GatewayConfig, MilvusConfig
 from taoemb.retrieval.milvus import Hit
 from taoemb.retrieval.registry import ReleaseEntry
-from taoemb.serving.gateway_process import GatewayApp, serve
+from taoemb.serving.gateway.process import GatewayApp, serve
 from taoemb.serving.traffic import Arm, Traffic, write_traffic
 
 RELEASE, DIMENSION = "a" * 64, 384

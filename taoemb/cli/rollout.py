@@ -69,7 +69,7 @@ def start(
     if folder is None or control is None:
         raise InputError("give --dir DIR and --control DIR (this machine), or --inference-service NAMESPACE/NAME")
     tree = _with_judge(with_uri(settings(config, set_), milvus), judge_url)
-    from taoemb.rollout.local_start import start_local
+    from taoemb.rollout.local.start import start_local
 
     started = start_local(
         folder, parsed, control, candidate, tree, name=name, replicas=replicas, gateway_port=gateway_port, warn=warn
@@ -142,12 +142,12 @@ def report(
     if (out is None) == (serve is None):
         raise InputError("give either --out DIR or --serve PORT")
     here = _here(folder, rollout)
-    from taoemb.rollout.for_people import write_waiting
-    from taoemb.rollout.local_start import open_local
-    from taoemb.rollout.report import write_report
-    from taoemb.rollout.report_data import stored_report
-    from taoemb.rollout.report_live import live_page
-    from taoemb.serving.store import EventStore
+    from taoemb.rollout.local.start import open_local
+    from taoemb.rollout.measurement.for_people import write_waiting
+    from taoemb.rollout.report.data import stored_report
+    from taoemb.rollout.report.live import live_page
+    from taoemb.rollout.report.page import write_report
+    from taoemb.serving.events.store import EventStore
 
     if here is not None:
         there = open_local(here)
@@ -175,7 +175,7 @@ def controller(
 ) -> None:
     """Control the EncoderRollouts of a cluster until interrupted; several replicas elect one."""
     tree = settings(config, set_)
-    from taoemb.rollout.controller import run_controller
+    from taoemb.rollout.controller.run import run_controller
 
     run_controller(tree, namespace)
 

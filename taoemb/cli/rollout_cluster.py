@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from taoemb.cli.rollout_shown import Shown, keep_quiet, say, warn
 
 if TYPE_CHECKING:
-    from taoemb.rollout.cluster import Place
+    from taoemb.rollout.kserve.cluster import Place
     from taoemb.rollout.plan import Plan
     from taoemb.rollout.state import Action
 
@@ -15,7 +15,7 @@ def start(service: str, candidate: Path, storage_uri: str, plan: "Plan", name: s
     """Make the EncoderRollout of a release; NAMESPACE/NAME of it."""
     from taoemb.encoder.release import load_release
     from taoemb.rollout.backend import Candidate
-    from taoemb.rollout.cluster import parse_place, start_rollout
+    from taoemb.rollout.kserve.cluster import parse_place, start_rollout
     from taoemb.serving.kube import connect
 
     place = parse_place(service, "--inference-service")
@@ -25,7 +25,7 @@ def start(service: str, candidate: Path, storage_uri: str, plan: "Plan", name: s
 
 def status(rollout: str) -> Shown:
     """Where it stands."""
-    from taoemb.rollout.cluster import read_status
+    from taoemb.rollout.kserve.cluster import read_status
     from taoemb.serving.kube import connect
 
     place = _place(rollout)
@@ -34,7 +34,7 @@ def status(rollout: str) -> Shown:
 
 def watch(rollout: str, quiet: bool) -> Shown:
     """Follow it to its end."""
-    from taoemb.rollout.cluster import follow
+    from taoemb.rollout.kserve.cluster import follow
     from taoemb.serving.kube import connect
 
     place = _place(rollout)
@@ -43,7 +43,7 @@ def watch(rollout: str, quiet: bool) -> Shown:
 
 def decide(rollout: str, action: "Action", why: str, quiet: bool) -> Shown:
     """Put a person's request into it, and follow."""
-    from taoemb.rollout.cluster import ask
+    from taoemb.rollout.kserve.cluster import ask
     from taoemb.serving.kube import connect
 
     place = _place(rollout)
@@ -62,7 +62,7 @@ def recorded_name(rollout: str) -> str:
 
 
 def _place(rollout: str) -> "Place":
-    from taoemb.rollout.cluster import parse_place
+    from taoemb.rollout.kserve.cluster import parse_place
 
     return parse_place(rollout, "--rollout")
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def status(folder: Path) -> Shown:
     """Where the rollout of the folder stands, and what was decided last."""
     from taoemb.rollout.drive import stored
-    from taoemb.rollout.local_start import open_local
-    from taoemb.serving.store import EventStore
+    from taoemb.rollout.local.start import open_local
+    from taoemb.serving.events.store import EventStore
 
     there = open_local(folder)
     with EventStore(there.config.events) as store:
@@ -34,8 +34,8 @@ def status(folder: Path) -> Shown:
 
 def watch(folder: Path, quiet: bool) -> Shown:
     """Move the folder's rollout on to its end, saying each look unless `quiet`."""
-    from taoemb.rollout.local_start import open_local
-    from taoemb.rollout.local_watch import watch_local
+    from taoemb.rollout.local.start import open_local
+    from taoemb.rollout.local.watch import watch_local
 
     state = watch_local(open_local(folder), say=keep_quiet if quiet else say, warn=warn)
     rows = [("ended as", state.phase), ("why", state.reason)]
@@ -45,8 +45,8 @@ def watch(folder: Path, quiet: bool) -> Shown:
 def decide(folder: Path, action: "Action", why: str, quiet: bool) -> Shown:
     """Put a person's request on record and carry it out."""
     from taoemb.rollout.drive import ask
-    from taoemb.rollout.local_start import open_local
-    from taoemb.serving.store import EventStore
+    from taoemb.rollout.local.start import open_local
+    from taoemb.serving.events.store import EventStore
 
     there = open_local(folder)
     with EventStore(there.config.events) as store:
@@ -57,8 +57,8 @@ def decide(folder: Path, action: "Action", why: str, quiet: bool) -> Shown:
 def stop(folder: Path, quiet: bool) -> Shown:
     """End the folder's processes, after rolling back what is under way."""
     from taoemb.rollout.drive import stored
-    from taoemb.rollout.local_start import open_local
-    from taoemb.serving.store import EventStore
+    from taoemb.rollout.local.start import open_local
+    from taoemb.serving.events.store import EventStore
 
     there = open_local(folder)
     with EventStore(there.config.events) as store:

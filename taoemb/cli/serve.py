@@ -27,7 +27,7 @@ def gateway(
     """Serve searches and take shoppers' events until interrupted; SIGHUP restarts it without losing a search."""
     overrides = [*(set_ or []), *([f"gateway.traffic={traffic}"] if traffic is not None else [])]
     tree = with_uri(settings(config, overrides), milvus)
-    from taoemb.serving.gateway_process import GatewayApp, serve
+    from taoemb.serving.gateway.process import GatewayApp, serve
 
     app = GatewayApp(tree.gateway, tree.milvus, tree.events, kserve=tree.kserve)
     serve(app, port=port, host=host, exit_with_parent=exit_with_parent)
@@ -46,7 +46,7 @@ def encoder(
 ) -> None:
     """Serve a release's query encoder (KServe V1, V2 and OpenAI embeddings) until interrupted."""
     tree = settings(config, set_)
-    from taoemb.serving.encoder_server import serve_encoder
+    from taoemb.serving.encoder.server import serve_encoder
 
     def tell(digest: str) -> None:
         told = {"url": f"http://{host}:{port}", "release": digest, "backend": tree.encoder_server.backend}
@@ -70,8 +70,8 @@ def encoder(
 def migrate(config: ConfigOption = None, set_: SetOption = None, as_json: JsonOption = False) -> None:
     """Bring the events database (events.url) to this version's tables; servers do so too when they start."""
     tree = settings(config, set_)
-    from taoemb.serving.database import database_url
-    from taoemb.serving.migrate import migrate as upgrade
+    from taoemb.serving.events.database import database_url
+    from taoemb.serving.events.migrate import migrate as upgrade
 
     emit({"revision": upgrade(database_url(tree.events))}, as_json)
 
@@ -85,7 +85,7 @@ def prune_events(
 ) -> None:
     """Delete old pages with their events and grades; a rollout goes as a whole, its decisions stay."""
     tree = settings(config, set_)
-    from taoemb.serving.prune import prune
+    from taoemb.serving.events.prune import prune
 
     gone = prune(tree.events, days)
     emit({"pages": gone.pages, "events": gone.events}, as_json, title="Deleted")

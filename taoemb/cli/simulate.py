@@ -51,9 +51,9 @@ def simulate(
     """Roll out between simulated encoders of known quality; exit 0: the verdict is right, 4: none, 1: wrong."""
     tree = settings(config, set_)
     from taoemb.rollout.plan import load_plan
-    from taoemb.rollout.simulate import simulate as run
-    from taoemb.rollout.simulate_options import PLAN, Options
-    from taoemb.rollout.simulate_scenario import Scenario, parse_outage
+    from taoemb.rollout.simulate.options import PLAN, Options
+    from taoemb.rollout.simulate.run import simulate as run
+    from taoemb.rollout.simulate.scenario import Scenario, parse_outage
 
     scenario = Scenario(
         lift=lift,

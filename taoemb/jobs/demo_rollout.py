@@ -20,8 +20,8 @@ from taoemb.errors import TaoembError
 from taoemb.jobs.steps import SERVED_BATCH
 
 if TYPE_CHECKING:
-    from taoemb.rollout.local_start import LocalRollout
-    from taoemb.rollout.shoppers import Demand, TrafficLog
+    from taoemb.rollout.local.start import LocalRollout
+    from taoemb.rollout.simulate.shoppers import Demand, TrafficLog
     from taoemb.rollout.state import RolloutState
 
 PLAN: Mapping[str, Any] = {
@@ -74,13 +74,13 @@ def roll_out(
 
     Raises TaoembError when a search failed or a page mixed two releases.
     """
-    from taoemb.rollout.local_start import start_local
-    from taoemb.rollout.local_watch import watch_local
+    from taoemb.rollout.local.start import start_local
+    from taoemb.rollout.local.watch import watch_local
     from taoemb.rollout.plan import parse_plan
-    from taoemb.rollout.report import write_report
-    from taoemb.rollout.report_data import stored_report
-    from taoemb.rollout.shoppers import Shoppers
-    from taoemb.serving.store import EventStore
+    from taoemb.rollout.report.data import stored_report
+    from taoemb.rollout.report.page import write_report
+    from taoemb.rollout.simulate.shoppers import Shoppers
+    from taoemb.serving.events.store import EventStore
 
     began = time.monotonic()
     shutil.rmtree(out, ignore_errors=True)
@@ -137,8 +137,8 @@ def _gateway(there: "LocalRollout") -> str:
 def _demand(data: Path, seed: int) -> "Demand":
     from taoemb.data.dataset import open_dataset
     from taoemb.data.truth import Truth
-    from taoemb.rollout.shoppers import Demand
-    from taoemb.rollout.shopping import Habits
+    from taoemb.rollout.simulate.shoppers import Demand
+    from taoemb.rollout.simulate.shopping import Habits
 
     shop = open_dataset(data, need=("items", "queries"))
     texts = sorted(set(shop.queries.texts))

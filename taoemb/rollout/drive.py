@@ -12,8 +12,8 @@ from taoemb.rollout.backend import Backend
 from taoemb.rollout.engine import Look, tick
 from taoemb.rollout.plan import Plan, parse_plan
 from taoemb.rollout.state import Action, RolloutState, from_json, to_json, with_request
-from taoemb.serving.rollout_records import RolloutRecords
-from taoemb.serving.rows import StoredRollout
+from taoemb.serving.events.rollout_records import RolloutRecords
+from taoemb.serving.events.rows import StoredRollout
 
 POLL_S = 0.5
 LONGEST_PAUSE_S = 10.0

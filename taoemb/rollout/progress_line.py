@@ -2,7 +2,7 @@
 
 import time
 
-from taoemb.rollout.measured import Measurement
+from taoemb.rollout.measurement.measured import Measurement
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import RolloutState
 from taoemb.rollout.verdict import Verdict

@@ -32,7 +32,7 @@ def check_request(plan: str, target: str) -> Plan:
     if not target:
         raise InputError(f"rollout_target is needed: {KSERVE}NAMESPACE/INFERENCESERVICE, or a folder on this machine")
     if target.startswith(KSERVE):
-        from taoemb.rollout.cluster import parse_place
+        from taoemb.rollout.kserve.cluster import parse_place
 
         parse_place(target, "rollout_target")
     return parse_plan({} if tree is None else tree, "rollout")
@@ -62,7 +62,7 @@ def roll_out(
 
 def _on_cluster(plan: Plan, target: str, release: Path, storage_uri: str, say: Callable[[str], None]) -> Ended:
     from taoemb.encoder.release import load_release
-    from taoemb.rollout.cluster import follow, parse_place, start_rollout
+    from taoemb.rollout.kserve.cluster import follow, parse_place, start_rollout
     from taoemb.serving.kube import connect
 
     if "://" not in storage_uri:
@@ -80,8 +80,8 @@ def _on_this_machine(
     plan: Plan, folder: Path, release: Path, control: str, config: Config, say: Callable[[str], None]
 ) -> Ended:
     from taoemb.encoder.release import load_release
-    from taoemb.rollout.local_start import open_local, start_local
-    from taoemb.rollout.local_watch import watch_local
+    from taoemb.rollout.local.start import open_local, start_local
+    from taoemb.rollout.local.watch import watch_local
 
     if not control:
         raise InputError("baseline is needed: the folder of the release that serves now")

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from taoemb.rollout.measured import Estimate, Measurement
-from taoemb.rollout.page_metrics import GRADED
+from taoemb.rollout.measurement.measured import Estimate, Measurement
+from taoemb.rollout.measurement.page_metrics import GRADED
 from taoemb.rollout.plan import LOWER_IS_BETTER, Plan
 from taoemb.rollout.statistics.multiplicity import ALL, checks
 from taoemb.rollout.wording import amount, measured, name, units

@@ -2,7 +2,7 @@
 
 import math
 
-from taoemb.rollout.measured import Estimate
+from taoemb.rollout.measurement.measured import Estimate
 
 POINTS = frozenset(
     {

@@ -12,10 +12,10 @@ import pytest
 from taoemb.cli.main import main
 from taoemb.config import EventsConfig, dump_config, load_config
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.local_start import open_local
+from taoemb.rollout.local.start import open_local
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import begin, moved, to_json
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.store import EventStore
 from tests.judge.stub import Stub, serving
 from tests.serving.gateway_shop import Shop, make_shop
 
@@ -81,7 +81,7 @@ def test_the_judge_that_gave_reward_is_refused_at_the_start(
     shop: Shop, plan: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan.write_text("{}")
-    monkeypatch.setattr("taoemb.rollout.local_start.reward_judges", lambda releases: ["d1"])
+    monkeypatch.setattr("taoemb.rollout.local.start.reward_judges", lambda releases: ["d1"])
     with serving(Stub()) as judge_url:
         start = ["start", "--plan", plan, "--dir", tmp_path / "rollout", "--milvus", shop.copy(tmp_path)]
         start += ["--control", shop.releases.base.path, "--candidate", shop.releases.other.path]

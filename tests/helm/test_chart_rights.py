@@ -1,7 +1,7 @@
 """The chart grants what the controller and the gateway really ask the API server for, and nothing more."""
 
-from taoemb.rollout.lease import Lease
-from taoemb.rollout.resource import FINALIZER
+from taoemb.rollout.controller.lease import Lease
+from taoemb.rollout.controller.resource import FINALIZER
 from taoemb.serving.traffic_kserve import kserve_traffic
 from tests.helm import rights
 from tests.rollout.controller_world import ROLLOUT, SETTINGS, ControllerWorld

@@ -14,10 +14,10 @@ from taoemb.cli.main import app
 from taoemb.config import load_config
 from taoemb.hosting.metrics import batch_metrics
 from taoemb.judge.metrics import judge_metrics
-from taoemb.rollout.controller_health import Health
-from taoemb.serving.encoder_metrics import PREFIX, encoder_metrics
-from taoemb.serving.gateway_metrics import gateway_metrics
-from taoemb.serving.recorder_metrics import recorder_metrics
+from taoemb.rollout.controller.health import Health
+from taoemb.serving.encoder.metrics import PREFIX, encoder_metrics
+from taoemb.serving.events.recorder_metrics import recorder_metrics
+from taoemb.serving.gateway.metrics import gateway_metrics
 from taoemb.training.tracking import Exposed
 from tests.helm.rendering import CHART, MATRIX, Object, name_of, objects, of_kind, pod_templates
 

@@ -15,7 +15,7 @@ from taoemb.data.synth import synthesise
 from taoemb.data.truth import Truth
 from taoemb.judge.client import JudgeClient
 from taoemb.judge.rules import SURE, RuleJudge
-from taoemb.rollout.simulate_servers import LoopbackServer
+from taoemb.rollout.simulate.servers import LoopbackServer
 
 
 @pytest.fixture(scope="module")

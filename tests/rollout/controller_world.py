@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from taoemb.config import ControllerConfig
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.controller import Controller
-from taoemb.rollout.controller_health import Health
-from taoemb.rollout.kserve import Collections, KServeBackend
+from taoemb.rollout.controller.health import Health
+from taoemb.rollout.controller.reconcile import Tools
+from taoemb.rollout.controller.resource import new_resource
+from taoemb.rollout.controller.run import Controller
+from taoemb.rollout.kserve.backend import Collections, KServeBackend
 from taoemb.rollout.plan import Plan, Step
-from taoemb.rollout.reconcile import Tools
-from taoemb.rollout.resource import new_resource
 from taoemb.rollout.state import RolloutState
 from taoemb.rollout.verdict import Outcome, Reason, Verdict
 from tests.rollout.fake_api import Body, FakeApi

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from taoemb.config import EventsConfig
-from taoemb.rollout import measured, state, verdict
+from taoemb.rollout import state, verdict
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.measured import Estimate, Measurement, SampleRatio
+from taoemb.rollout.measurement import measured
+from taoemb.rollout.measurement.measured import Estimate, Measurement, SampleRatio
 from taoemb.rollout.plan import Guardrail, Plan, SliceRule, Step
 from taoemb.rollout.state import RolloutState
 from taoemb.rollout.verdict import Reason, Verdict
-from taoemb.serving.rows import Grade
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.rows import Grade
+from taoemb.serving.events.store import EventStore
 
 NAME = "winter-encoder"
 CONTROL, CANDIDATE = "c0" * 32, "ca" * 32

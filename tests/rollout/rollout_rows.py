@@ -7,8 +7,8 @@ from typing import Any
 
 from taoemb.config import EventsConfig
 from taoemb.serving.assignment import assign
-from taoemb.serving.rows import Grade
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.rows import Grade
+from taoemb.serving.events.store import EventStore
 from taoemb.serving.traffic import Arm, Traffic
 from tests.serving.event_rows import click, page
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from taoemb.rollout.controller.resource import FINALIZER
 from taoemb.rollout.plan import Plan, Step
-from taoemb.rollout.resource import FINALIZER
 from taoemb.serving.traffic_kserve import kserve_traffic
 from tests.rollout.controller_world import PLAN, ROLLOUT, ControllerWorld
 from tests.rollout.fake_api import FakeApi, Refusal

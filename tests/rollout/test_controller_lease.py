@@ -12,10 +12,10 @@ import pytest
 
 from taoemb.config import load_config
 from taoemb.errors import InputError, TaoembError
-from taoemb.rollout.controller import run_controller
-from taoemb.rollout.controller_health import Health, serve_health
-from taoemb.rollout.lease import LEASES, Lease
-from taoemb.rollout.resource_status import rfc3339
+from taoemb.rollout.controller.health import Health, serve_health
+from taoemb.rollout.controller.lease import LEASES, Lease
+from taoemb.rollout.controller.resource_status import rfc3339
+from taoemb.rollout.controller.run import run_controller
 from tests.rollout.controller_world import SETTINGS, ControllerWorld
 from tests.rollout.fake_api import FakeApi
 from tests.rollout.fake_kserve import FakeKServe

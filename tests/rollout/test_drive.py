@@ -13,7 +13,7 @@ from taoemb.rollout.drive import ask, drive, stored
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import RolloutState, begin, to_json
 from taoemb.rollout.verdict import Reason, Verdict
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.store import EventStore
 from tests.rollout.fake_world import CANDIDATE, CONTROL, FakeBackend, World
 from tests.rollout.rollout_rows import open_store
 from tests.serving.gateway_shop import wait_until

@@ -12,7 +12,7 @@ from components.rollout.component import rollout as component
 from taoemb.encoder.release import load_release
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.cluster import Place, ask, follow, parse_place, rollout_name, start_rollout
+from taoemb.rollout.kserve.cluster import Place, ask, follow, parse_place, rollout_name, start_rollout
 from taoemb.serving.kube import Missing
 from tests.retrieval.conftest import make_releases
 from tests.rollout.controller_world import PLAN, RELEASE, ControllerWorld

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from taoemb.errors import InputError
 from taoemb.rollout.backend import Candidate
+from taoemb.rollout.controller.resource import camel, new_resource, parse_resource, plan_from_spec, plan_to_spec, snake
 from taoemb.rollout.plan import Guardrail, Plan, SliceRule, Step
-from taoemb.rollout.resource import camel, new_resource, parse_resource, plan_from_spec, plan_to_spec, snake
 from tests.rollout.crd_rules import OWN, encoder_rollouts
 
 ROOT = Path(__file__).resolve().parents[2]

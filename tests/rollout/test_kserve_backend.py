@@ -6,8 +6,8 @@ import pytest
 
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.kserve import Collections, KServeBackend
-from taoemb.rollout.kserve_standard import predictor_name
+from taoemb.rollout.kserve.backend import Collections, KServeBackend
+from taoemb.rollout.kserve.standard import predictor_name
 from taoemb.serving.kube import INFERENCE_SERVICES
 from taoemb.serving.traffic import Arm, Traffic
 from taoemb.serving.traffic_kserve import kserve_traffic

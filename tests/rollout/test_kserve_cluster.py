@@ -15,11 +15,11 @@ import yaml
 
 from taoemb.config import load_config
 from taoemb.errors import InputError, TaoembError
-from taoemb.rollout.cluster import Place, follow, start_rollout
-from taoemb.rollout.controller import run_controller
-from taoemb.rollout.kserve import Collections, KServeBackend
-from taoemb.rollout.reconcile import Tools
-from taoemb.rollout.resource import ENCODER_ROLLOUTS
+from taoemb.rollout.controller.reconcile import Tools
+from taoemb.rollout.controller.resource import ENCODER_ROLLOUTS
+from taoemb.rollout.controller.run import run_controller
+from taoemb.rollout.kserve.backend import Collections, KServeBackend
+from taoemb.rollout.kserve.cluster import Place, follow, start_rollout
 from taoemb.rollout.verdict import Reason, Verdict
 from taoemb.serving.kube import INFERENCE_SERVICES, Conflict, Kind, Missing, Objects
 from taoemb.serving.traffic_kserve import kserve_traffic

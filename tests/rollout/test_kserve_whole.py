@@ -17,12 +17,12 @@ from taoemb.config import EventsConfig, GatewayConfig, load_config
 from taoemb.retrieval.milvus import MilvusStore
 from taoemb.retrieval.publish import publish
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.cluster import Place, ask, follow, start_rollout
-from taoemb.rollout.controller import run_controller
+from taoemb.rollout.controller.run import run_controller
+from taoemb.rollout.kserve.cluster import Place, ask, follow, start_rollout
 from taoemb.rollout.plan import Plan, Step
 from taoemb.serving import traffic_kserve
-from taoemb.serving.gateway_process import GatewayApp
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.store import EventStore
+from taoemb.serving.gateway.process import GatewayApp
 from tests.retrieval.conftest import config, releases  # noqa: F401  (fixtures)
 from tests.retrieval.tiny_shop import shop, write_items
 from tests.rollout.controller_world import SETTINGS
@@ -127,7 +127,7 @@ def gateway_url(cluster):
 
 def traffic_app(app: GatewayApp):
     """The application as a worker makes it, without the watch over its supervisor."""
-    from taoemb.serving.gateway_app import create_app
+    from taoemb.serving.gateway.app import create_app
 
     return create_app(
         app.gateway, lambda: app.open_store(app.milvus), lambda: app.open_rows(app.events), kserve=app.kserve

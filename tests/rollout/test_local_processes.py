@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from taoemb.rollout.local_processes import Processes, Wanted, free_port
+from taoemb.rollout.local.processes import Processes, Wanted, free_port
 from tests.serving.gateway_shop import wait_until
 
 

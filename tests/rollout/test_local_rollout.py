@@ -17,8 +17,8 @@ from taoemb.cli.main import main
 from taoemb.config import MilvusConfig
 from taoemb.encoder.release import Release
 from taoemb.retrieval.milvus import MilvusStore
-from taoemb.rollout.local_start import LocalRollout, open_local
-from taoemb.rollout.shoppers import Demand, Shoppers, TrafficLog
+from taoemb.rollout.local.start import LocalRollout, open_local
+from taoemb.rollout.simulate.shoppers import Demand, Shoppers, TrafficLog
 from tests.judge.stub import Stub, serving
 from tests.serving.gateway_shop import ITEMS, QUERIES, Shop, make_shop, wait_until
 

@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from taoemb.config import GatewayConfig
 from taoemb.errors import InputError, TaoembError
-from taoemb.rollout.local_search import search_as_tester
-from taoemb.rollout.simulate_servers import LoopbackServer
+from taoemb.rollout.local.search import search_as_tester
+from taoemb.rollout.simulate.servers import LoopbackServer
 
 RELEASE = "ca" * 32
 

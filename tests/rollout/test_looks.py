@@ -8,14 +8,14 @@ from starlette.responses import JSONResponse
 
 from taoemb.config import Config, JudgeConfig
 from taoemb.errors import InputError
-from taoemb.rollout import measured
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.grading import Grader
-from taoemb.rollout.looking import Looker, needs_judge
-from taoemb.rollout.observations import Observations
+from taoemb.rollout.measurement import measured
+from taoemb.rollout.measurement.grading import Grader
+from taoemb.rollout.measurement.looking import Looker, needs_judge
+from taoemb.rollout.measurement.observations import Observations
 from taoemb.rollout.plan import Guardrail, Plan, Step
 from taoemb.rollout.state import RolloutState, begin, moved
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.store import EventStore
 from tests.judge.stub import Stub, choice, serving
 from tests.rollout.rollout_rows import CANDIDATE, CONTROL, ROLLOUT, SALT, START, make_rows, open_store, write
 

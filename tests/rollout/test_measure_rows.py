@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taoemb.rollout.looking import NOTHING
-from taoemb.rollout.measure import measure, mismatches
-from taoemb.rollout.measured import Measurement, from_json, to_json
-from taoemb.rollout.observations import Observations
-from taoemb.rollout.page_metrics import graded_values
-from taoemb.rollout.paired import interleaved, side_by_side
+from taoemb.rollout.measurement.looking import NOTHING
+from taoemb.rollout.measurement.measure import measure, mismatches
+from taoemb.rollout.measurement.measured import Measurement, from_json, to_json
+from taoemb.rollout.measurement.observations import Observations
+from taoemb.rollout.measurement.page_metrics import graded_values
+from taoemb.rollout.measurement.paired import interleaved, side_by_side
+from taoemb.rollout.measurement.sampler import GRADED_SHARE, is_sampled
+from taoemb.rollout.measurement.slicing import Slicer, same_query
 from taoemb.rollout.plan import Plan
-from taoemb.rollout.sampler import GRADED_SHARE, is_sampled
-from taoemb.rollout.slicing import Slicer, same_query
-from taoemb.serving.rows import PageKind
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.rows import PageKind
+from taoemb.serving.events.store import EventStore
 from tests.rollout.rollout_rows import (
     CANDIDATE,
     CONTROL,

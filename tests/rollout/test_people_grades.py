@@ -12,18 +12,18 @@ from taoemb.data.dataset import open_dataset
 from taoemb.data.schemas import JUDGMENTS
 from taoemb.errors import InputError
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.for_people import write_for_people, write_waiting
-from taoemb.rollout.looking import NOTHING
-from taoemb.rollout.measure import measure
-from taoemb.rollout.measured import Measurement, from_json
-from taoemb.rollout.measured import to_json as measured_json
-from taoemb.rollout.observations import Observations
-from taoemb.rollout.people import People, is_asked
+from taoemb.rollout.measurement.for_people import write_for_people, write_waiting
+from taoemb.rollout.measurement.looking import NOTHING
+from taoemb.rollout.measurement.measure import measure
+from taoemb.rollout.measurement.measured import Measurement, from_json
+from taoemb.rollout.measurement.measured import to_json as measured_json
+from taoemb.rollout.measurement.observations import Observations
+from taoemb.rollout.measurement.people import People, is_asked
+from taoemb.rollout.measurement.slicing import Slicer, same_query
 from taoemb.rollout.plan import Plan
-from taoemb.rollout.slicing import Slicer, same_query
 from taoemb.rollout.state import begin, to_json
 from taoemb.rollout.verdict import Standing, decide
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.store import EventStore
 from tests.rollout.rollout_rows import RELEASES, ROLLOUT, SALT, START, Rows, grade, make_rows, open_store, write
 
 NOW = START + 100_000

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from taoemb.rollout.report import write_report
-from taoemb.rollout.report_data import stored_report
-from taoemb.rollout.report_live import live_page
+from taoemb.rollout.report.data import stored_report
+from taoemb.rollout.report.live import live_page
+from taoemb.rollout.report.page import write_report
 from taoemb.rollout.state import RolloutState
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.store import EventStore
 from tests.rollout.browser import browser
 from tests.rollout.recorded import NAME, START, began, ended, events_config, record, running
 

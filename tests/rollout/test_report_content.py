@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taoemb.errors import InputError
-from taoemb.rollout import measured
-from taoemb.rollout.examples import draw
-from taoemb.rollout.measured import Estimate
-from taoemb.rollout.page_metrics import DESCRIPTIONS
+from taoemb.rollout.measurement import measured
+from taoemb.rollout.measurement.measured import Estimate
+from taoemb.rollout.measurement.page_metrics import DESCRIPTIONS
 from taoemb.rollout.plan import Guardrail, MetricName, Plan
-from taoemb.rollout.report import guards, render, to_json, write_report
-from taoemb.rollout.report_data import ReportData, stored_report
-from taoemb.rollout.report_plots import Point, direction, forest_plot, sequence_plot, split_plot
-from taoemb.rollout.report_words import WORDS, bounds, change, shown
+from taoemb.rollout.report.data import ReportData, stored_report
+from taoemb.rollout.report.examples import draw
+from taoemb.rollout.report.page import guards, render, to_json, write_report
+from taoemb.rollout.report.plots import Point, direction, forest_plot, sequence_plot, split_plot
+from taoemb.rollout.report.words import WORDS, bounds, change, shown
 from taoemb.rollout.state import RolloutState, moved
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.store import EventStore
 from tests.rollout.recorded import (
     CANDIDATE,
     CONTROL,

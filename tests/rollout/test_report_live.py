@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from taoemb.errors import InputError, TaoembError
-from taoemb.rollout.report import to_json
-from taoemb.rollout.report_data import ReportData, stored_report
-from taoemb.rollout.report_live import live_page
-from taoemb.serving.store import EventStore
+from taoemb.rollout.report.data import ReportData, stored_report
+from taoemb.rollout.report.live import live_page
+from taoemb.rollout.report.page import to_json
+from taoemb.serving.events.store import EventStore
 from tests.rollout.recorded import NAME, START, events_config, record, running
 
 

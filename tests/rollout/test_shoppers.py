@@ -15,10 +15,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from taoemb.errors import TaoembError
-from taoemb.rollout.shoppers import Demand, Shoppers, drive
-from taoemb.rollout.shopping import Habits, act
-from taoemb.rollout.simulate_servers import LoopbackServer
-from taoemb.serving.gateway_models import Event, EventBatch, Page, SearchBody
+from taoemb.rollout.simulate.servers import LoopbackServer
+from taoemb.rollout.simulate.shoppers import Demand, Shoppers, drive
+from taoemb.rollout.simulate.shopping import Habits, act
+from taoemb.serving.gateway.models import Event, EventBatch, Page, SearchBody
 
 
 class Gateway:

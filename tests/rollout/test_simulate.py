@@ -8,9 +8,9 @@ import pytest
 
 from taoemb.errors import InputError
 from taoemb.rollout.plan import Plan, Step
-from taoemb.rollout.simulate import SimulationResult, simulate
-from taoemb.rollout.simulate_options import PLAN, Options
-from taoemb.rollout.simulate_scenario import Outage, Scenario
+from taoemb.rollout.simulate.options import PLAN, Options
+from taoemb.rollout.simulate.run import SimulationResult, simulate
+from taoemb.rollout.simulate.scenario import Outage, Scenario
 
 QUICK = PLAN.model_copy(
     update={

@@ -13,11 +13,11 @@ from taoemb.data.synth import synthesise
 from taoemb.data.truth import Truth
 from taoemb.errors import InputError
 from taoemb.rollout.backend import Candidate
-from taoemb.rollout.simulate_options import Options
-from taoemb.rollout.simulate_scenario import FADE, Outage, Scenario, parse_outage
-from taoemb.rollout.simulate_servers import LoopbackServer, encoder_application
-from taoemb.rollout.simulate_truth import hold_against
-from taoemb.rollout.simulate_world import ARMS, Levels, World, levels, make_world, page_values
+from taoemb.rollout.simulate.options import Options
+from taoemb.rollout.simulate.scenario import FADE, Outage, Scenario, parse_outage
+from taoemb.rollout.simulate.servers import LoopbackServer, encoder_application
+from taoemb.rollout.simulate.truth import hold_against
+from taoemb.rollout.simulate.world import ARMS, Levels, World, levels, make_world, page_values
 from taoemb.rollout.state import begin, moved
 from taoemb.serving.readback import read_release
 

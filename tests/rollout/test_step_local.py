@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from taoemb.jobs.steps import settings_from
-from taoemb.rollout.local_start import open_local
-from taoemb.rollout.shoppers import Demand, Shoppers
+from taoemb.rollout.local.start import open_local
+from taoemb.rollout.simulate.shoppers import Demand, Shoppers
 from taoemb.rollout.step import Ended, roll_out
 from tests.serving.gateway_shop import QUERIES, make_shop, wait_until
 

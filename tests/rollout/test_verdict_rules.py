@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taoemb.rollout import measured
-from taoemb.rollout.measured import Estimate, Measurement, SampleRatio
+from taoemb.rollout.measurement import measured
+from taoemb.rollout.measurement.measured import Estimate, Measurement, SampleRatio
 from taoemb.rollout.plan import LOWER_IS_BETTER, Guardrail, Plan, Step
 from taoemb.rollout.statistics.multiplicity import checks, levels
 from taoemb.rollout.verdict import Standing, Verdict, decide, to_json

@@ -27,7 +27,7 @@ from starlette.routing import Route
 from taoemb.config import MilvusConfig
 from taoemb.encoder.release import Release
 from taoemb.retrieval.publish import publish
-from taoemb.rollout.simulate_servers import LoopbackServer
+from taoemb.rollout.simulate.servers import LoopbackServer
 from taoemb.serving.traffic import Arm, Traffic, write_traffic
 from tests.judge.stub import free_port
 from tests.retrieval.conftest import Releases, make_releases

@@ -13,9 +13,9 @@ from taoemb.config import EncoderServerConfig
 from taoemb.encoder.hardware import has_bf16
 from taoemb.encoder.release import Release
 from taoemb.errors import InputError
-from taoemb.serving.encoder_check import CHECK_TEXTS, check_agreement
-from taoemb.serving.encoder_graph import graph
-from taoemb.serving.encoder_load import load_query_model
+from taoemb.serving.encoder.check import CHECK_TEXTS, check_agreement
+from taoemb.serving.encoder.graph import graph
+from taoemb.serving.encoder.load import load_query_model
 from tests.serving.encoder_releases import TEXTS, bert_release, decoder_release
 
 needs_bf16 = pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="bf16: a CPU with AVX512-BF16 or AMX")

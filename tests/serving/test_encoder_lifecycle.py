@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from taoemb.encoder.release import Release
-from taoemb.serving.encoder_process import running_encoder
+from taoemb.serving.encoder.process import running_encoder
 from tests.serving.encoder_releases import bert_release
 
 V1 = "/v1/models/encoder:predict"

@@ -14,11 +14,11 @@ from starlette.applications import Starlette
 from taoemb.config import EncoderServerConfig
 from taoemb.encoder.batching import TokenBatch
 from taoemb.encoder.model import Encoder
-from taoemb.serving.encoder_backends import torch_backend
-from taoemb.serving.encoder_batches import encoder_batcher
-from taoemb.serving.encoder_model import QueryModel
-from taoemb.serving.encoder_protocols import Served
-from taoemb.serving.encoder_routes import EncoderRoutes
+from taoemb.serving.encoder.backends import torch_backend
+from taoemb.serving.encoder.batches import encoder_batcher
+from taoemb.serving.encoder.model import QueryModel
+from taoemb.serving.encoder.protocols import Served
+from taoemb.serving.encoder.routes import EncoderRoutes
 from tests.serving.encoder_releases import bert_release
 
 V1 = "/v1/models/encoder:predict"

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taoemb.encoder.release import Release
-from taoemb.serving.encoder_process import running_encoder
+from taoemb.serving.encoder.process import running_encoder
 from tests.serving.encoder_releases import TEXTS, bert_release
 
 OPENAI, V1, V2 = "/openai/v1/embeddings", "/v1/models/encoder:predict", "/v2/models/encoder/infer"

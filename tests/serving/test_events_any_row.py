@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from taoemb.config import EventsConfig
-from taoemb.serving.recorder_metrics import recorder_metrics
-from taoemb.serving.row_check import problem
-from taoemb.serving.shipping import Entry, Shipper, encode
-from taoemb.serving.store import EventStore
-from taoemb.serving.tables import events, pages
+from taoemb.serving.events.recorder_metrics import recorder_metrics
+from taoemb.serving.events.row_check import problem
+from taoemb.serving.events.shipping import Entry, Shipper, encode
+from taoemb.serving.events.store import EventStore
+from taoemb.serving.events.tables import events, pages
 from tests.serving.event_rows import click, page
 
 _case = itertools.count()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from taoemb.config import EventsConfig
-from taoemb.serving.store import EventStore
+from taoemb.serving.events.store import EventStore
 from taoemb.serving.traffic import Traffic
 from tests.serving.gateway_shop import QUERIES, Shop, StubEncoder, running_gateway
 from tests.serving.postgres import PostgresServer

@@ -9,9 +9,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from taoemb.errors import InputError, TaoembError
-from taoemb.serving.database import open_engine
-from taoemb.serving.migrate import migrate
-from taoemb.serving.tables import metadata
+from taoemb.serving.events.database import open_engine
+from taoemb.serving.events.migrate import migrate
+from taoemb.serving.events.tables import metadata
 
 
 def test_migrations_make_exactly_the_tables_of_the_metadata(database):
@@ -24,7 +24,7 @@ def test_migrations_make_exactly_the_tables_of_the_metadata(database):
 
 
 def test_many_processes_may_start_at_once(database):
-    program = "import sys; from taoemb.serving.migrate import migrate; print(migrate(sys.argv[1]))"
+    program = "import sys; from taoemb.serving.events.migrate import migrate; print(migrate(sys.argv[1]))"
     started = [
         subprocess.Popen([sys.executable, "-c", program, database], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(5)

@@ -5,10 +5,10 @@ import time
 import pytest
 
 from taoemb.config import EventsConfig
-from taoemb.serving import prune as prune_module
-from taoemb.serving.prune import Pruned, prune
-from taoemb.serving.rows import Grade
-from taoemb.serving.store import EventStore
+from taoemb.serving.events import prune as prune_module
+from taoemb.serving.events.prune import Pruned, prune
+from taoemb.serving.events.rows import Grade
+from taoemb.serving.events.store import EventStore
 from tests.serving.event_rows import click, page
 
 DAY = 86400

@@ -15,10 +15,10 @@ from sqlalchemy import text
 
 from taoemb.config import EventsConfig
 from taoemb.errors import InputError
-from taoemb.serving.database import open_engine
-from taoemb.serving.spool import Spool
-from taoemb.serving.store import EventStore
-from taoemb.serving.writer import Recorder
+from taoemb.serving.events.database import open_engine
+from taoemb.serving.events.spool import Spool
+from taoemb.serving.events.store import EventStore
+from taoemb.serving.events.writer import Recorder
 from tests.serving.event_rows import click, page
 
 
@@ -134,7 +134,7 @@ STREAMER = """
 import sys
 from prometheus_client import CollectorRegistry
 from taoemb.config import EventsConfig
-from taoemb.serving.writer import Recorder
+from taoemb.serving.events.writer import Recorder
 from tests.serving.event_rows import click, page
 
 recorder = Recorder(EventsConfig.model_validate_json(sys.argv[1]), CollectorRegistry())
@@ -249,7 +249,7 @@ FULL_DISK = """
 import resource, signal, sys
 from prometheus_client import CollectorRegistry
 from taoemb.config import EventsConfig
-from taoemb.serving.writer import Recorder
+from taoemb.serving.events.writer import Recorder
 from tests.serving.event_rows import page
 
 config = EventsConfig.model_validate_json(sys.argv[1])

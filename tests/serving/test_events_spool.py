@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from taoemb.serving.spool import Spool, take
+from taoemb.serving.events.spool import Spool, take
 
 
 class SharedSpool(RuleBasedStateMachine):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from taoemb.config import EventsConfig
 from taoemb.errors import InputError, TaoembError
-from taoemb.serving import store as store_module
-from taoemb.serving.rows import Grade, PageKind
-from taoemb.serving.store import EventStore
+from taoemb.serving.events import store as store_module
+from taoemb.serving.events.rows import Grade, PageKind
+from taoemb.serving.events.store import EventStore
 from tests.serving.event_rows import click, page
 
 

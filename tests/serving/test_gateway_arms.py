@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from taoemb.rollout.simulate_servers import LoopbackServer
-from taoemb.serving.arms import COOL_S, MOST_COOL_S, ArmFailure, EncoderClient
+from taoemb.rollout.simulate.servers import LoopbackServer
+from taoemb.serving.gateway.arms import COOL_S, MOST_COOL_S, ArmFailure, EncoderClient
 from taoemb.serving.traffic import Arm
 from tests.judge.stub import free_port
 

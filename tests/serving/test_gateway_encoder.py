@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from taoemb.encoder.release import Release
-from taoemb.serving.encoder_process import running_encoder
+from taoemb.serving.encoder.process import running_encoder
 from taoemb.serving.traffic import Arm, Traffic
 from tests.serving.gateway_shop import Load, Shop, running_gateway
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from taoemb.config import MilvusConfig
 from taoemb.retrieval.milvus import MilvusStore
 from taoemb.retrieval.registry import ReleaseEntry, now
-from taoemb.serving.filters import Filters, Range, expression
+from taoemb.serving.gateway.filters import Filters, Range, expression
 
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40) | st.text(
     "\"'\\ %_(a)", min_size=1

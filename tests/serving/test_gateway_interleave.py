@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taoemb.serving.interleave import team_draft
+from taoemb.serving.gateway.interleave import team_draft
 
 rankings = st.lists(st.integers(0, 30), unique=True, max_size=12)
 depths = st.integers(1, 15)

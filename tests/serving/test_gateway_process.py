@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from benchmarks.speed.gateway_overhead import run_encoder, run_gateway, running
 from taoemb.config import EventsConfig, GatewayConfig, MilvusConfig
 from taoemb.errors import InputError
-from taoemb.serving.gateway_limits import BodyLimit
-from taoemb.serving.gateway_process import GatewayApp, serve
+from taoemb.serving.gateway.limits import BodyLimit
+from taoemb.serving.gateway.process import GatewayApp, serve
 from taoemb.serving.traffic import Arm, Traffic, write_traffic
 from tests.judge.stub import free_port
 from tests.serving.gateway_shop import Shop, StubEncoder, recorded, running_gateway, wait_until

@@ -14,9 +14,9 @@ from taoemb.errors import TaoembError
 from taoemb.retrieval.milvus import Hit, MilvusStore
 from taoemb.retrieval.publish import publish
 from taoemb.retrieval.registry import ReleaseEntry
-from taoemb.serving import search_pool
-from taoemb.serving.arms import ArmFailure
-from taoemb.serving.search_pool import SearchPool, Store
+from taoemb.serving.gateway import search_pool
+from taoemb.serving.gateway.arms import ArmFailure
+from taoemb.serving.gateway.search_pool import SearchPool, Store
 from tests.serving.gateway_shop import ITEMS, Shop, write_items
 
 VECTORS = np.ones((1, 4), np.float32)

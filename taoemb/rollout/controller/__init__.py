@@ -1,0 +1,1 @@
+"""The EncoderRollout resource and its controller."""

@@ -1,0 +1,163 @@
+"""One look at one EncoderRollout: read it, tick its rollout, write the status. All memory is in the object.
+
+Nothing is done to an InferenceService that the stored status did not already call for, and a write names the version
+it was made from: a controller that is stopped anywhere, or two of them at once, do no harm.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from taoemb.errors import InputError, TaoembError
+from taoemb.rollout.backend import Backend
+from taoemb.rollout.controller.resource import ENCODER_ROLLOUTS, FINALIZER, Resource, parse_resource
+from taoemb.rollout.controller.resource_events import announce
+from taoemb.rollout.controller.resource_status import status_of
+from taoemb.rollout.engine import Look, tick
+from taoemb.rollout.plan import Plan
+from taoemb.rollout.state import Action, RolloutState, begin, from_json, moved, with_request
+from taoemb.rollout.verdict import Verdict
+from taoemb.serving.kube import Json, Missing, Objects
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a tick needs beside the object."""
+
+    objects: Objects
+    backend: Callable[[Resource, Plan], Backend]
+    look: Callable[[Resource, Plan], Look]
+    record: Callable[[Plan, RolloutState, float], None]
+    """Keeps the state where reports read it too."""
+
+
+def reconcile(body: Json, tools: Tools, now: float) -> str:
+    """Bring one EncoderRollout nearer to its end; returns its phase. `now` in Unix seconds.
+
+    Raises TaoembError when something failed that another try may mend; the status says so too.
+    """
+    resource = parse_resource(body)
+    if resource.deleting:
+        return _finalise(resource, tools, now)
+    try:
+        plan = resource.plan()
+    except InputError as error:
+        return _refused(resource, str(error), tools, now)
+    state = _state(resource, now)
+    obeyed, state = _obey(resource, state, now)
+    if state.ended and resource.status.get("observedGeneration") == resource.generation:
+        return _release(resource, state, plan, tools, now)
+    if not state.ended:
+        resource = _guarded(resource, tools)
+    verdicts: list[Verdict] = []
+    try:
+        after = tick(state, plan, tools.backend(resource, plan), _heard(tools.look(resource, plan), verdicts), now)
+    except TaoembError as error:
+        _write(resource, status_of(resource, state, plan, now, error=str(error)) | obeyed, tools)
+        raise
+    verdict = verdicts[-1] if verdicts else None
+    _write(resource, status_of(resource, after, plan, now, verdict=verdict) | obeyed, tools)
+    if after != state:
+        tools.record(plan, after, now)
+    announce(tools.objects, resource, after.changes, now)
+    return after.phase
+
+
+def _refused(resource: Resource, why: str, tools: Tools, now: float) -> str:
+    """A plan that the schema let through and the library can't take ends the rollout before it began."""
+    state = _state(resource, now)
+    if not state.ended:
+        state = moved(state, "Failed", why, now)
+        _write(resource, status_of(resource, state, Plan(), now), tools)
+    return state.phase
+
+
+def _state(resource: Resource, now: float) -> RolloutState:
+    stored = resource.status.get("state")
+    if stored:
+        return from_json(stored)
+    return begin(resource.rollout, resource.candidate, salt=resource.uid, now=now)
+
+
+def _obey(resource: Resource, state: RolloutState, now: float) -> tuple[Json, RolloutState]:
+    """The state with a new request in it, and the part of the status that remembers it."""
+    wish = resource.request
+    asked = None if wish is None else {"action": wish.action, "reason": wish.reason}
+    if wish is None or asked == resource.status.get("obeyed"):
+        return {}, state
+    try:
+        action: Action = "promote" if wish.action == "promote" else "rollback"
+        return {"obeyed": asked}, with_request(state, action, wish.reason, now)
+    except InputError:
+        return {"obeyed": asked}, state  # too late: the status says how it ended
+
+
+def _heard(look: Look, verdicts: list[Verdict]) -> Look:
+    """The same look, whose verdict is kept for the status."""
+
+    def heard(state: RolloutState, now: float) -> Verdict:
+        verdicts.append(look(state, now))
+        return verdicts[-1]
+
+    return heard
+
+
+def _guarded(resource: Resource, tools: Tools) -> Resource:
+    """The object with the finalizer on it, before anything is done that a deletion would have to undo."""
+    if resource.finalized:
+        return resource
+    kept = resource.body["metadata"].get("finalizers", [])
+    return parse_resource(_patch_finalizers(resource, [*kept, FINALIZER], tools))
+
+
+def _release(resource: Resource, state: RolloutState, plan: Plan, tools: Tools, now: float) -> str:
+    """An end that left nothing to undo needs no finalizer, once it was told and recorded."""
+    if resource.finalized and not state.held:
+        tools.record(plan, state, now)
+        announce(tools.objects, resource, state.changes, now)
+        kept = [one for one in resource.body["metadata"]["finalizers"] if one != FINALIZER]
+        _patch_finalizers(resource, kept, tools)
+    return state.phase
+
+
+def _finalise(resource: Resource, tools: Tools, now: float) -> str:
+    """A deleted object takes its candidate along; a promoted one leaves the control as it is."""
+    if not resource.finalized:
+        return "Deleted"
+    backend = tools.backend(resource, Plan())
+    try:
+        backend.rollback()
+        seen = backend.observe()
+    except Missing:  # the InferenceService was deleted too: nothing is left to undo
+        seen = None
+    if seen is not None and (seen.candidate is not None or seen.percent):
+        return "RollingBack"
+    state = _state(resource, now)
+    if state.held or not state.ended:
+        tools.record(
+            Plan(), replace(moved(state, "RolledBack", "the EncoderRollout was deleted", now), held=False), now
+        )
+    kept = [one for one in resource.body["metadata"]["finalizers"] if one != FINALIZER]
+    _patch_finalizers(resource, kept, tools)
+    return "Deleted"
+
+
+def _patch_finalizers(resource: Resource, finalizers: list[str], tools: Tools) -> Json:
+    version = resource.body["metadata"]["resourceVersion"]
+    body = {"metadata": {"resourceVersion": version, "finalizers": finalizers}}
+    return tools.objects.patch(ENCODER_ROLLOUTS, resource.namespace, resource.name, body)
+
+
+def _write(resource: Resource, status: Json, tools: Tools) -> None:
+    """Store the status, unless it says nothing new. Raises Conflict when the object changed meanwhile."""
+    if without_null(status) == {key: value for key, value in resource.status.items() if key in status}:
+        return
+    body = {"metadata": {"resourceVersion": resource.body["metadata"]["resourceVersion"]}, "status": status}
+    tools.objects.patch(ENCODER_ROLLOUTS, resource.namespace, resource.name, body, "status")
+
+
+def without_null(tree: Any) -> Any:
+    """What a merge patch makes of this tree: null removes a field."""
+    if isinstance(tree, dict):
+        return {key: without_null(value) for key, value in tree.items() if value is not None}
+    return [without_null(value) for value in tree] if isinstance(tree, list) else tree

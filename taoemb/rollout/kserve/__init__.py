@@ -1,0 +1,1 @@
+"""Rolling out on KServe: Standard canaries and Knative splits."""

@@ -1,0 +1,1 @@
+"""Rolling out between processes of this machine."""

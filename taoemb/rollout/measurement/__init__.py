@@ -1,0 +1,1 @@
+"""From served pages to a measurement: observations, grading, metrics, estimates."""

@@ -1,0 +1,1 @@
+"""The rollout's report: one self-contained page, written or served live."""

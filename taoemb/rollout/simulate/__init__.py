@@ -1,0 +1,1 @@
+"""Simulated shoppers and encoders whose truth is known, on the real gateway."""

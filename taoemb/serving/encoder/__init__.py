@@ -1,0 +1,1 @@
+"""The query encoder behind KServe's model server: protocols, batching, backends."""

@@ -1,0 +1,42 @@
+"""From a release folder to a model that may serve: loaded, checked against torch, warm."""
+
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+
+from taoemb.config import EncoderServerConfig
+from taoemb.encoder.release import load_release
+from taoemb.serving.encoder.backends import check_precision, graph_backend, torch_backend, torch_bf16_backend
+from taoemb.serving.encoder.check import CHECK_TEXTS, check_agreement
+from taoemb.serving.encoder.model import QueryModel, embed
+
+
+def load_query_model(path: Path, config: EncoderServerConfig) -> QueryModel:
+    """The release in `path` behind the backend of the config; torch uses a GPU when there is one.
+
+    Raises InputError for a folder that is not a whole release, a precision that the backend or the processor lacks, a
+    model that can't be exported, or vectors that differ too much from torch's.
+    """
+    check_precision(config)
+    release = load_release(path)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    gpu = config.backend == "torch" and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    encoder = release.query_encoder(device, "fp32")
+    backend = torch_backend(encoder)
+    cosine = 1.0
+    if (config.backend, config.precision) != ("torch", "fp32"):
+        reference_ND = embed(encoder, backend, CHECK_TEXTS).vectors_ND
+        if config.backend == "torch":
+            backend = torch_bf16_backend(encoder, device)
+        else:
+            backend = graph_backend(encoder, release.manifest.digest, config)
+            encoder.backbone.to("meta")  # frees the weights: only the tokenizer is needed now
+        vectors_ND = embed(encoder, backend, CHECK_TEXTS).vectors_ND
+        cosine = check_agreement(reference_ND, vectors_ND, config.min_cosine, f"{config.backend} {config.precision}")
+    model = QueryModel(release.manifest.digest, release.manifest.dimension, encoder, backend, cosine)
+    for texts in (1, 2, config.batch_texts):
+        model.embed(list(islice(cycle(CHECK_TEXTS), texts)))
+    return model

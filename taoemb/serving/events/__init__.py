@@ -1,0 +1,1 @@
+"""The record of what shoppers saw and did, and of rollouts: spool, database, reading in order of arrival."""

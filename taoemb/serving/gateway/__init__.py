@@ -1,0 +1,1 @@
+"""The search gateway: arms, filters, searches, limits, and its process."""

@@ -1,0 +1,64 @@
+"""The search gateway as an ASGI application: its parts, put together and started and stopped with the process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from taoemb import __version__
+from taoemb.config import GatewayConfig, KServeConfig
+from taoemb.serving.gateway.arms import ArmFailure, EncoderClient
+from taoemb.serving.gateway.errors import refuse
+from taoemb.serving.gateway.limits import BodyLimit
+from taoemb.serving.gateway.metrics import gateway_metrics
+from taoemb.serving.gateway.operators import OperatorRoutes
+from taoemb.serving.gateway.record import Rows
+from taoemb.serving.gateway.search import Searcher
+from taoemb.serving.gateway.search_pool import SearchPool, Store
+from taoemb.serving.gateway.shoppers import ShopperRoutes
+from taoemb.serving.gateway.traffic_watch import TrafficWatch
+
+WARM_S = 5.0
+DESCRIPTION = "Searches a catalogue with the release that a shopper's arm of the rollout serves."
+
+
+def create_app(
+    config: GatewayConfig,
+    open_store: Callable[[], Store],
+    open_rows: Callable[[], Rows],
+    exposed: CollectorRegistry = REGISTRY,
+    kserve: KServeConfig | None = None,
+) -> FastAPI:
+    """The application. `open_store` and `open_rows` are called in a thread at its start; `/metrics` shows `exposed`."""
+    metrics = gateway_metrics(REGISTRY)
+    watch = TrafficWatch(config.traffic, config.poll_s, lambda traffic: metrics.percent.set(traffic.percent), kserve)
+    encoders = EncoderClient(config.encoder_timeout_s, 2 * config.concurrency, on_wrong_release=metrics.mismatches.inc)
+    store = SearchPool(open_store, config.search_threads, config.search_timeout_s)
+    shoppers = ShopperRoutes(config, Searcher(config, watch, encoders, store, metrics), metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        rows = await asyncio.to_thread(open_rows)
+        shoppers.rows = rows
+        await watch.start()
+        store.start()
+        await store.wait(WARM_S)
+        if store.is_open and watch.current is not None:
+            with suppress(ArmFailure):
+                await store.bound(watch.current.control.release)
+        yield {"draining": False}
+        watch.stop()
+        await store.close()
+        await encoders.close()
+        await asyncio.to_thread(rows.close)
+
+    app = FastAPI(title="taoemb search gateway", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app.add_middleware(BodyLimit, most=int(config.max_body_mb * 1e6))
+    app.add_exception_handler(RequestValidationError, refuse)
+    app.include_router(shoppers.router())
+    app.include_router(OperatorRoutes(watch, store, exposed).router())
+    return app

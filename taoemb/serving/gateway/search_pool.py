@@ -1,0 +1,153 @@
+"""The vector store for an event loop: MilvusStore blocks, so its searches run in a few threads with a deadline.
+
+It opens in the background and tries until it can, because a Milvus Lite file is held by an older process for some
+seconds during a restart; searches wait meanwhile.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from taoemb.errors import InputError, TaoembError
+from taoemb.retrieval.milvus import Hit
+from taoemb.retrieval.registry import ReleaseEntry
+from taoemb.serving.gateway.arms import ArmFailure
+
+REOPEN_S = 0.2
+REASK_S = 1.0  # a release that was not bound is looked up again after this
+_log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+class Store(Protocol):
+    """What a search needs of MilvusStore."""
+
+    def binding(self, release_digest: str) -> ReleaseEntry: ...
+
+    def fields(self, name: str, item_encoder_digest: str) -> frozenset[str] | None: ...
+
+    def search(
+        self, vectors_QD: np.ndarray, release_digest: str, k: int, filter: str = "", *, timeout_s: float | None = None
+    ) -> list[list[Hit]]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a release is bound to."""
+
+    collection: str
+    fields: frozenset[str]
+    dimension: int | None
+
+
+class SearchPool:
+    """One open store and the threads that wait for it. All methods are for one event loop."""
+
+    def __init__(self, open_store: Callable[[], Store], threads: int, timeout_s: float) -> None:
+        self._open_store, self._timeout_s = open_store, timeout_s
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="milvus")
+        self._store: asyncio.Future[Store] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._bound: dict[str, Bound] = {}
+        self._unbound: dict[str, tuple[float, str]] = {}
+        self.problem = "not opened yet"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether searches can start at once."""
+        return self._store is not None and self._store.done()
+
+    def start(self) -> None:
+        """Begin to open the store."""
+        self._store = asyncio.get_running_loop().create_future()
+        self._opening = asyncio.create_task(self._open(self._store))
+
+    async def wait(self, seconds: float) -> None:
+        """Return when the store is open, or after `seconds`."""
+        if self._store is not None:
+            await asyncio.wait([self._store], timeout=seconds)
+
+    async def close(self) -> None:
+        """Close the store, which gives a Milvus Lite file free; a store that hangs is left alone after a while."""
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._store is not None and self._store.done() and not self._store.cancelled():
+            closing = asyncio.get_running_loop().run_in_executor(self._threads, self._store.result().close)
+            await asyncio.wait([closing], timeout=self._timeout_s)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def bound(self, digest: str) -> Bound:
+        """The collection of a release. Raises ArmFailure when it is not bound, or the store does not answer."""
+        known = self._bound.get(digest)
+        if known is not None:
+            return known
+        now = asyncio.get_running_loop().time()
+        until, why = self._unbound.get(digest, (now, ""))
+        if until > now:
+            raise ArmFailure("unbound", why)
+        store = await self._opened()
+        try:
+            self._bound[digest] = await self._run(lambda: _look_up(store, digest))
+        except InputError as error:
+            self._unbound = {digest: (now + REASK_S, str(error))}
+            raise ArmFailure("unbound", str(error)) from None
+        return self._bound[digest]
+
+    async def search(self, vectors_1D: np.ndarray, digest: str, k: int, filter: str) -> list[Hit]:
+        """The `k` nearest items in the collection that the release is bound to. Raises ArmFailure."""
+        store = await self._opened()
+        try:
+            [hits] = await self._run(lambda: store.search(vectors_1D, digest, k, filter, timeout_s=self._timeout_s))
+        except InputError as error:
+            raise ArmFailure("search", str(error)) from None
+        return hits
+
+    async def _opened(self) -> Store:
+        if self._store is None:
+            raise ArmFailure("search", "the vector store is closed")
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._store), self._timeout_s)
+        except TimeoutError:
+            raise ArmFailure("search", self.problem) from None
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.wait_for(running, self._timeout_s)
+        except TimeoutError:
+            raise ArmFailure("search", f"the vector store did not answer within {self._timeout_s:g} s") from None
+        except InputError:
+            raise
+        except TaoembError as error:
+            raise ArmFailure("search", str(error)) from None
+
+    async def _open(self, opened: asyncio.Future[Store]) -> None:
+        while True:
+            try:
+                store = await asyncio.to_thread(self._open_store)
+            except TaoembError as error:
+                if str(error) != self.problem:
+                    self.problem = str(error)
+                    _log.warning("%s", self.problem)
+                await asyncio.sleep(REOPEN_S)
+            else:
+                opened.set_result(store)
+                return
+
+
+def _look_up(store: Store, digest: str) -> Bound:
+    entry = store.binding(digest)
+    fields = store.fields(entry.collection, entry.item_encoder_digest) or frozenset()
+    return Bound(entry.collection, fields, _dimension(entry.manifest))
+
+
+def _dimension(manifest: Mapping[str, Any]) -> int | None:
+    found = manifest.get("dimension")
+    return found if isinstance(found, int) else None

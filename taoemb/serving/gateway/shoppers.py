@@ -1,0 +1,144 @@
+"""The gateway's routes for shoppers: searches and events."""
+
+import hmac
+import logging
+import time
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from taoemb.config import GatewayConfig
+from taoemb.serving.gateway.errors import problem
+from taoemb.serving.gateway.filters import expression
+from taoemb.serving.gateway.metrics import GatewayMetrics
+from taoemb.serving.gateway.models import (
+    Accepted,
+    Event,
+    EventBatch,
+    Events,
+    Page,
+    Problem,
+    SearchBody,
+    SearchParameters,
+)
+from taoemb.serving.gateway.record import Rows, event_row, page, page_row, status, timed
+from taoemb.serving.gateway.search import Ask, NoCandidate, Searcher, Served, UnknownSignal
+from taoemb.serving.traffic import ArmName
+
+RETRY = {"retry-after": "1"}
+_log = logging.getLogger(__name__)
+ArmHeader = Annotated[ArmName | None, Header(alias="x-taoemb-arm", description="For testers, as `arm`.")]
+TokenHeader = Annotated[str | None, Header(alias="x-taoemb-tester", description="Asked for when an arm is forced.")]
+_problems: dict[int | str, dict] = {
+    403: {"model": Problem, "description": "Forcing an arm needs the testers' token."},
+    409: {"model": Problem, "description": "The candidate is asked for and there is none."},
+    503: {"model": Problem, "description": "No arm answered in time, or too many searches are under way."},
+}
+_body_problems: dict[int | str, dict] = {
+    400: {"model": Problem, "description": "The body can't be read."},
+    408: {"model": Problem, "description": "The body did not come in time."},
+    413: {"model": Problem, "description": "The body is too large."},
+}
+
+
+class ShopperRoutes:
+    """`/search` and `/events`."""
+
+    def __init__(self, config: GatewayConfig, searcher: Searcher, metrics: GatewayMetrics) -> None:
+        self._config, self._searcher, self._metrics = config, searcher, metrics
+        self._under_way = 0
+        self.rows: Rows | None = None
+        """Set once the process has started."""
+
+    def router(self) -> APIRouter:
+        """The routes to include."""
+        router = APIRouter(tags=["shoppers"])
+        router.get("/search", response_model=Page, responses=_problems)(self.search)
+        router.post("/search", response_model=Page, responses=_problems | _body_problems)(self.search_body)
+        router.post("/events", status_code=202, response_model=Accepted, responses=_body_problems)(self.take)
+        return router
+
+    async def search(
+        self, parameters: Annotated[SearchParameters, Query()], arm: ArmHeader = None, token: TokenHeader = None
+    ) -> Response:
+        """Search the catalogue."""
+        return await self._answer(parameters.body(), arm, token)
+
+    async def search_body(self, body: SearchBody, arm: ArmHeader = None, token: TokenHeader = None) -> Response:
+        """Search the catalogue, with all kinds of filters."""
+        return await self._answer(body, arm, token)
+
+    async def take(self, events: Events) -> Response:
+        """Report what shoppers did: one event, a list, or an object with `events`."""
+        taken = [events] if isinstance(events, Event) else events.events if isinstance(events, EventBatch) else events
+        if self.rows is None:
+            return problem(503, "starting", RETRY)
+        for event in taken:
+            self.rows.event(event_row(event))
+            self._metrics.events.labels(event.type).inc()
+        return JSONResponse({"accepted": len(taken)}, 202)
+
+    async def _answer(self, body: SearchBody, arm: ArmName | None, token: str | None) -> Response:
+        at, began = time.time(), time.perf_counter()
+        forced = arm or body.arm
+        if forced is not None and not self._may_force(token):
+            return problem(403, "forcing an arm needs the testers' token in x-taoemb-tester")
+        if self._under_way >= self._config.concurrency:
+            self._metrics.refused.inc()
+            return problem(503, "too many searches are under way; try again", RETRY)
+        ask = self._ask(body, forced)
+        self._under_way += 1
+        self._metrics.under_way.inc()
+        try:
+            served = await self._searcher.serve(ask)
+        except NoCandidate:
+            return problem(409, "there is no candidate now")
+        except UnknownSignal as error:
+            raise _invalid("filters", str(error)) from None
+        finally:
+            self._under_way -= 1
+            self._metrics.under_way.dec()
+        return self._reply(ask, served, at, began)
+
+    def _reply(self, ask: Ask, served: Served, at: float, began: float) -> Response:
+        metrics, times = self._metrics, timed(served, at, time.perf_counter() - began)
+        metrics.searches.labels(served.assigned, served.served, status(served)).inc()
+        own_s = max(0.0, times.total_s - times.encoder_s - times.search_s)
+        parts = {"total": times.total_s, "encoder": times.encoder_s, "search": times.search_s, "gateway": own_s}
+        for part, seconds in parts.items():
+            metrics.seconds.labels(part).observe(seconds)
+        if self.rows is not None:
+            self.rows.page(page_row(ask, served, times))
+        if not served.rankings:
+            _log.error("search %s failed: %s", ask.request_id, "; ".join(served.problems) or "no time was left")
+            return problem(503, f"no arm answered within {self._config.patience_s:g} s", RETRY)
+        return Response(page(ask, served, times).model_dump_json(), media_type="application/json")
+
+    def _ask(self, body: SearchBody, forced: ArmName | None) -> Ask:
+        config, k = self._config, body.k or self._config.k
+        if k > config.max_k:
+            raise _invalid("k", f"at most {config.max_k} items")
+        if len(body.query) > config.max_query_characters:
+            raise _invalid("query", f"at most {config.max_query_characters} characters")
+        request_id = uuid.uuid4().hex
+        unit = body.user or body.session or request_id
+        signals = frozenset(body.filters.signals)
+        return Ask(request_id, body.query, unit, k, expression(body.filters), signals, forced)
+
+    def _may_force(self, token: str | None) -> bool:
+        file = self._config.tester_token_file
+        if file is None:
+            return True
+        try:
+            wanted = file.read_bytes().strip()
+        except OSError as error:
+            _log.error("gateway.tester_token_file %s: %s", file, error.strerror)
+            return False
+        return bool(wanted) and token is not None and hmac.compare_digest(token.encode(), wanted)
+
+
+def _invalid(field: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": (field,), "msg": message, "type": "value_error"}])
