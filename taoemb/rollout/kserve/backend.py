@@ -11,8 +11,7 @@ from types import ModuleType
 from taoemb.config import KServeConfig
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Candidate, Observed
-from taoemb.rollout.kserve import knative
-from taoemb.rollout.kserve import standard
+from taoemb.rollout.kserve import knative, standard
 from taoemb.serving.inference_service import RELEASE, ROLLOUT, Mode, Side, mode_of, notes, split_of
 from taoemb.serving.kube import INFERENCE_SERVICES, Conflict, Json, Objects
 from taoemb.serving.readback import read_release
