@@ -441,6 +441,11 @@ class JobConfig(_Section):
     launcher: Literal["torchrun", "mpirun"] = Field(
         "torchrun", description="What starts the ranks: torchrun in a torch runtime, mpirun in an MPI runtime."
     )
+    settings: str = Field(
+        "",
+        description="Settings file inside the job, below the run's own settings; the chart's runtimes have "
+        "/etc/taoemb/settings/settings.yaml with the judges' addresses.",
+    )
     image: str = Field("", description="Default: the runtime's; for bulk embedding this release's trainer image.")
     volumes: dict[str, str] = Field(
         default_factory=dict, description="Claims and where they are mounted, e.g. {taoemb-artefacts: /artefacts}."

@@ -121,7 +121,7 @@ def check_job(config: Config, workspace: str, *, judged: bool) -> None:
         return
     if not workspace:
         raise InputError("workspace: job.backend is trainjob; name a folder on a volume that step and job both mount")
-    if judged and not config.judge.url:
+    if judged and not config.judge.url and not config.job.settings:
         raise InputError("judge_url: job.backend is trainjob; a judge served in the step can't be reached from the job")
 
 

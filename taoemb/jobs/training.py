@@ -1,9 +1,11 @@
 """A training run as a job: its arguments, the same in every place, and the place that the settings choose."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from taoemb.config import Config
 from taoemb.errors import InputError
@@ -14,7 +16,7 @@ from taoemb.jobs.work import Job, Work, job_name, run_job
 
 SUMMARY = "summary.json"
 """What a finished run leaves in its folder."""
-_NEVER_SENT = "job"  # where a run happens does not make it another run
+_NEVER_SENT = "job."  # where a run happens does not make it another run
 
 
 def training_work(objective: str, data: Path, out: Path, release: Path | None, config: Config) -> Work:
@@ -25,10 +27,9 @@ def training_work(objective: str, data: Path, out: Path, release: Path | None, c
     arguments = ["--data", str(data), "--out", str(out)]
     if release is not None:
         arguments += ["--release", str(release)]
-    chosen = config.model_dump(mode="json", exclude_unset=True, exclude={_NEVER_SENT})
-    for section, values in sorted(chosen.items()):
-        if values is not None:
-            arguments += ["--set", f"{section}={flow(values)}"]
+    for key, value in sorted(_chosen(config, "")):
+        if not key.startswith(_NEVER_SENT):
+            arguments += ["--set", f"{key}={flow(value)}"]
     _need_absolute({"--data": data, "--out": out, "--release": release}, config)
     title = f"train {objective.replace('_', '-')}"
     return Work(title, job_name(objective, out), f"taoemb.training.{objective}", tuple(arguments), out)
@@ -78,6 +79,17 @@ def _refuse_nodes(config: Config) -> None:
         raise InputError(f"job.nodes is {config.job.nodes}: more than one machine needs --set job.backend=trainjob")
 
 
-def flow(values: object) -> str:
-    """Settings as YAML on one line; `--set` reads it back."""
-    return yaml.safe_dump(values, default_flow_style=True, width=float("inf")).strip()
+def _chosen(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every setting that was given, one by one, so that the others keep what a file in the job says."""
+    plain = section.model_dump(mode="json")
+    for name in section.model_fields_set:
+        value = dict(section)[name]
+        if isinstance(value, BaseModel) and value.model_fields_set:
+            yield from _chosen(value, f"{prefix}{name}.")
+        elif not isinstance(value, BaseModel) or type(section).model_fields[name].default is None:
+            yield f"{prefix}{name}", {} if isinstance(value, BaseModel) else plain[name]
+
+
+def flow(value: object) -> str:
+    """A value as YAML on one line; `--set` reads it back."""
+    return yaml.safe_dump([value], default_flow_style=True, width=float("inf")).strip()[1:-1]

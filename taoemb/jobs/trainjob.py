@@ -59,7 +59,7 @@ def _trainer(work: Work, config: JobConfig) -> Json:
         command = ["mpirun", "-x", address, "-x", f"MASTER_PORT={MPI_PORT}", "python", "-m", work.module]
     found: Json = {
         "command": command,
-        "args": list(work.args),
+        "args": [*(("--config", config.settings) if config.settings else ()), *work.args],
         "numNodes": config.nodes,
         "numProcPerNode": ranks_per_node(config),
     }

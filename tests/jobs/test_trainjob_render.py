@@ -13,6 +13,7 @@ from taoemb.errors import InputError
 from taoemb.jobs.training import render_training, training_work
 from tests.rollout.crd_rules import need_train_jobs
 
+ROOT = Path(__file__).resolve().parents[2]
 EVERYTHING = (
     "job.backend=trainjob",
     "job.namespace=search",
@@ -93,16 +94,47 @@ def test_its_arguments_give_the_same_settings_again():
 
 @settings(deadline=None, max_examples=50)
 @given(
-    text=st.text(max_size=20),
+    text=st.none() | st.text(max_size=20),
     number=st.floats(min_value=1e-9, max_value=1e9),
     extra=st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.integers() | st.text(max_size=5)),
 )
 def test_any_settings_travel_as_arguments(text, number, extra):
-    tree = {"encoder": {"query_template": text}, "sft": {"tau": number}, "engine": {"deepspeed": extra}}
+    tree = {"encoder": {"query_template": text, "lora": {}}, "sft": {"tau": number}, "engine": {"deepspeed": extra}}
     config = load_config().model_validate(tree)
     args = training_work("sft", *FOLDERS, config).args
     overrides = [value for flag, value in zip(args[::2], args[1::2], strict=True) if flag == "--set"]
-    assert load_config(None, overrides) == config
+    assert load_config(None, overrides).model_dump() == config.model_dump()
+
+
+def test_a_settings_file_in_the_job_stands_below_the_run_s_own_settings(tmp_path):
+    site = tmp_path / "settings.yaml"
+    site.write_text("judge: {url: http://site/openai/v1, concurrency: 8}\ngrpo: {k: 7}\n")
+    args = render("job.backend=trainjob", f"job.settings={site}", "judge.concurrency=2", "grpo.steps=5").body
+    words = args["spec"]["trainer"]["args"]
+    assert words[:2] == ["--config", str(site)]
+    overrides = [value for flag, value in zip(words[::2], words[1::2], strict=True) if flag == "--set"]
+    seen = load_config(site, overrides)
+    assert (seen.judge.url, seen.judge.concurrency) == ("http://site/openai/v1", 2)
+    assert (seen.grpo.k, seen.grpo.steps) == (7, 5)
+
+
+def test_the_chart_s_runtimes_are_the_ones_that_it_names():
+    golden = ROOT / "tests" / "helm" / "golden" / "default.yaml"
+    objects = [body for body in yaml.safe_load_all(golden.read_text(encoding="utf-8")) if body]
+    runtimes = {body["metadata"]["name"]: body for body in objects if body["kind"] == "TrainingRuntime"}
+    for launcher, name in (("torchrun", "taoemb-torch"), ("mpirun", "taoemb-deepspeed")):
+        spec = render(*EVERYTHING, f"job.runtime={name}", f"job.launcher={launcher}").body["spec"]
+        assert spec["runtimeRef"]["kind"] == "TrainingRuntime"
+        (patch,) = spec["runtimePatches"]
+        patched = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+        given = {job["name"]: job for job in runtimes[name]["spec"]["template"]["spec"]["replicatedJobs"]}
+        assert {job["name"] for job in patched} == set(given)
+        for job in patched:
+            own = given[job["name"]]["template"]["spec"]["template"]["spec"]
+            added = job["template"]["spec"]["template"]["spec"]
+            assert {one["name"] for one in added["containers"]} == {one["name"] for one in own["containers"]}
+            assert not {one["name"] for one in added["volumes"]} & {one["name"] for one in own["volumes"]}
+    assert load_config().job.runtime in runtimes
 
 
 def test_the_same_folder_is_the_same_job_and_other_settings_other_work():
