@@ -43,7 +43,8 @@ def compile_(
 ) -> None:
     """Compile pipeline sources (default: all) to YAML beside them."""
     from taoemb.errors import InputError, TaoembError
-    from taoemb.jobs.pipelines import BASE_IMAGE, compile_pipelines
+    from taoemb.jobs.pipeline_compile import compile_pipelines
+    from taoemb.jobs.pipelines import BASE_IMAGE
 
     settings(config, overrides)
     if manifests is not None:

@@ -98,7 +98,7 @@ class ClusterJob:
         except Missing:
             return
         deadline = time.monotonic() + self._config.grace_s + AWAY_S
-        while self._get() is not None:
+        while self._is_there():
             if time.monotonic() > deadline:
                 raise TaoembError(f"{self._place} is deleted but does not go away; look at its pods")
             time.sleep(self._config.poll_s)
@@ -130,6 +130,13 @@ class ClusterJob:
         """Whether the run folder was removed since, as far as it can be seen from here."""
         result = self._result
         return result is not None and result.parent.parent.is_dir() and not result.is_file()
+
+    def _is_there(self) -> bool:
+        """Whether the object still is; also when nobody answers."""
+        try:
+            return self._get() is not None
+        except TaoembError:
+            return True
 
     def _get(self) -> Json | None:
         manifest = self._manifest

@@ -5,7 +5,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from taoemb.jobs.pipelines import BASE_IMAGE, compile_pipelines, load_pipeline, with_image
+from taoemb.jobs.pipeline_compile import compile_pipelines, load_pipeline, with_image
+from taoemb.jobs.pipelines import BASE_IMAGE
 
 
 def write_manifests(

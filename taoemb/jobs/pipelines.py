@@ -1,29 +1,21 @@
-"""Pipelines as files: compile a source to YAML, and read back what a compiled file offers and wants.
+"""Pipelines as files: what a compiled one offers and wants.
 
 The compiled YAML is the one thing that runs everywhere, so everything here works on that file: its parameters, its
 steps and its outputs are read from it, never from the Python source. Reading needs no kfp.
 """
 
-import importlib.util
 import json
 import math
-import re
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import yaml
 
 from taoemb import __version__
 from taoemb.errors import InputError
-
-if TYPE_CHECKING:
-    from kfp.dsl.graph_component import GraphComponent
 
 BASE_IMAGE = f"ghcr.io/taoemb/trainer:{__version__}"
 """The image that components run in; `compile_pipeline(image=…)` puts another in its place."""
@@ -214,83 +206,3 @@ def _value(parameter: Parameter, text: str) -> Any:
     if not isinstance(value, list if parameter.kind == "list" else dict):
         raise InputError(f"{problem} (as JSON)")
     return value
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """One source and how its compiled file stood: made anew, the same as before, or (checking) different."""
-
-    name: str
-    file: Path
-    state: Literal["written", "unchanged", "differs"]
-
-
-def compile_pipelines(
-    folder: Path, names: Sequence[str] = (), *, check: bool = False, image: str = BASE_IMAGE
-) -> list[Compiled]:
-    """Compile `folder`/NAME.py to `folder`/NAME.yaml for each name (default: all); `check` writes nothing.
-
-    A source imports its components as `components.…` from the folder beside `folder`.
-    """
-    known = sorted(file.stem for file in folder.glob("*.py") if not file.stem.startswith("_"))
-    if not known:
-        raise InputError(f"{folder}: no pipeline sources here; run in a checkout of the project or pass --dir")
-    for name in names:
-        if name not in known:
-            raise InputError(f"{name}: no such pipeline in {folder}; there are {', '.join(known)}")
-    if not re.fullmatch(r"[\w.\-/:@]+", image):
-        raise InputError(f"--image {image!r}: not an image reference")
-    texts = {name: _compile(folder / f"{name}.py", image) for name in names or known}
-    return [_store(name, folder / f"{name}.yaml", text, check) for name, text in texts.items()]
-
-
-def _store(name: str, file: Path, text: str, check: bool) -> Compiled:
-    if file.is_file() and file.read_text(encoding="utf-8") == text:
-        return Compiled(name, file, "unchanged")
-    if check:
-        return Compiled(name, file, "differs")
-    draft = file.with_suffix(".yaml.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(file)
-    return Compiled(name, file, "written")
-
-
-def _compile(source: Path, image: str) -> str:
-    from kfp.compiler import Compiler
-
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "pipeline.yaml"
-        Compiler().compile(load_pipeline(source), str(target))
-        return with_image(target.read_text(encoding="utf-8"), image)
-
-
-def with_image(text: str, image: str) -> str:
-    """A compiled text whose steps run in `image`."""
-    return text.replace(f"image: {BASE_IMAGE}\n", f"image: {image}\n")
-
-
-def load_pipeline(source: Path) -> "GraphComponent":
-    """The one @dsl.pipeline of a source file. Raises InputError."""
-    from kfp.dsl.graph_component import GraphComponent
-
-    found = [value for value in vars(_load(source)).values() if isinstance(value, GraphComponent)]
-    if len(found) != 1:
-        raise InputError(f"{source}: expected one @dsl.pipeline, found {len(found)}")
-    return found[0]
-
-
-def _load(source: Path) -> ModuleType:
-    root = str(source.resolve().parent.parent)
-    spec = importlib.util.spec_from_file_location(f"_pipeline_{source.stem}", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = set(sys.modules)
-    sys.path.insert(0, root)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(root)
-        for name in [name for name in sys.modules if name.partition(".")[0] == "components" and name not in before]:
-            del sys.modules[name]  # another checkout has components of the same names
-    return module

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from taoemb.jobs.pipelines import Pipeline, compile_pipelines, read_pipeline
+from taoemb.jobs.pipeline_compile import compile_pipelines
+from taoemb.jobs.pipelines import Pipeline, read_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from taoemb.errors import InputError
-from taoemb.jobs.pipelines import BASE_IMAGE, Output, Step, compile_pipelines, read_pipeline
+from taoemb.jobs.pipeline_compile import compile_pipelines
+from taoemb.jobs.pipelines import BASE_IMAGE, Output, Step, read_pipeline
 
 TOY = Path(__file__).parent / "shop" / "toy.py"
 

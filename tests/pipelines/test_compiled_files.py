@@ -10,7 +10,8 @@ import yaml
 
 from components.cluster import MOUNT, SECRETS
 from taoemb.config import PIPELINE_RUN, load_config
-from taoemb.jobs.pipelines import BASE_IMAGE, Parameter, compile_pipelines, read_pipeline, read_spec
+from taoemb.jobs.pipeline_compile import compile_pipelines
+from taoemb.jobs.pipelines import BASE_IMAGE, Parameter, read_pipeline, read_spec
 from taoemb.jobs.steps import STAGES
 from tests.rollout.crd_rules import need_pipelines
 
