@@ -56,7 +56,7 @@ def _trainer(work: Work, config: JobConfig) -> Json:
         command = ["torchrun", f"--shutdown-timeout={config.grace_s - _SPARE_S}", "-m", work.module]
     else:
         address = f"MASTER_ADDR={work.name}-launcher-0-0.{work.name}"
-        command = ["mpirun", "-x", address, "-x", f"MASTER_PORT={MPI_PORT}", "python", "-m", work.module]
+        command = ["mpirun", "-x", "PATH", "-x", address, "-x", f"MASTER_PORT={MPI_PORT}", "python", "-m", work.module]
     found: Json = {
         "command": command,
         "args": [*(("--config", config.settings) if config.settings else ()), *work.args],

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kubernetes.config import kube_config
 
 from taoemb.config import Config, JobConfig, load_config
 from taoemb.jobs.cluster import ClusterJob
@@ -33,6 +34,15 @@ def cluster(api: FakeApi) -> Iterator[Callable[..., FakeCluster]]:
     yield cluster
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def reachable(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeApi:
+    """The API server as the one that this process's kubeconfig names."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(api.kubeconfig())
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))  # read when it was imported
+    return api
 
 
 def quick(*settings: str) -> Config:

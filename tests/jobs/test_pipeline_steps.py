@@ -5,7 +5,6 @@ import os
 import time
 
 import pytest
-from kubernetes.config import kube_config
 
 from taoemb.config import PIPELINE_RUN, load_config
 from taoemb.errors import InputError, TaoembError
@@ -19,11 +18,8 @@ SETTINGS = "job: {backend: trainjob, namespace: jobs, poll_s: 0.02}\nsft: {steps
 
 
 @pytest.fixture
-def there(api, tmp_path, monkeypatch):
+def there(reachable, tmp_path, monkeypatch):
     """A step of pipeline run r-1 on the fake cluster, with its inputs."""
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(api.kubeconfig())
-    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))  # read when it was imported
     monkeypatch.setenv(PIPELINE_RUN, "r-1")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "items.parquet").write_text("items")
