@@ -5,26 +5,30 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+_OWN = ("taoemb", "components")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def third_party(entries: Iterable[str]) -> dict[str, set[str]]:
     """Top-level modules of others, each with the modules of taoemb that import it, as far as `entries` reach."""
     found: dict[str, set[str]] = {}
-    seen: set[str] = set()
+    for module, imported in reached(entries).items():
+        for top in {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - set(_OWN):
+            found.setdefault(top, set()).add(module)
+    return found
+
+
+def reached(entries: Iterable[str]) -> dict[str, list[str]]:
+    """Modules of the project that `entries` reach, each with what it imports."""
+    found: dict[str, list[str]] = {}
     waiting = list(entries)
     while waiting:
         module = waiting.pop()
         file = _file(module)
-        if module in seen or file is None:
+        if module in found or file is None:
             continue
-        seen.add(module)
-        for name in _imported(file):
-            top = name.partition(".")[0]
-            if top in ("taoemb", "components"):
-                waiting.append(name)
-            elif top not in sys.stdlib_module_names:
-                found.setdefault(top, set()).add(module)
+        found[module] = list(_imported(file))
+        waiting += [name for name in found[module] if name.partition(".")[0] in _OWN]
     return found
 
 

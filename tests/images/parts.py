@@ -20,12 +20,11 @@ def _modules(folder: str) -> tuple[str, ...]:
     return tuple(".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files)
 
 
-# A Milvus in a file is for one machine; pipelines are compiled and sent from elsewhere.
-_NOT_SERVED = frozenset({"milvus_lite", "kfp"})
+_MILVUS_IN_A_FILE = frozenset({"milvus_lite"})
 PARTS = {
     "serving": Part(
         ("taoemb.cli.serve", "taoemb.cli.rollout"),
-        _NOT_SERVED,
+        _MILVUS_IN_A_FILE,
         ("serve encoder", "serve gateway", "rollout controller"),
     ),
     "judge": Part(("taoemb.cli.judge",), frozenset(), ("judge serve",)),

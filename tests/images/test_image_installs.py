@@ -6,6 +6,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from scripts.image_locks import IMAGES, ROOT
-from tests.images.imports import third_party
-from tests.images.parts import PARTS
+from tests.images.imports import reached, third_party
+from tests.images.parts import PARTS, Part
 
 _HERE = (sys.version_info[:2], platform.system(), platform.machine())
 pytestmark = [
@@ -28,6 +29,7 @@ _ALL = [
     *(pytest.param(name, marks=pytest.mark.images) for name in ("serving", "trainer")),
 ]
 _INSTALL_S = 500
+_SCRIPT = re.compile(r"\.migrations\.|\.__main__$")  # run by Alembic and by Python, not imported
 _IMPORT = "import importlib, json, sys\nfor name in json.loads(sys.argv[1]): importlib.import_module(name)"
 
 
@@ -60,9 +62,10 @@ def test_the_locks_install_and_the_commands_start(name, tmp_path):
     run(*pip, "--no-build-isolation", str(_copy(tmp_path)), folder=tmp_path)
 
     assert "No broken requirements found" in run(python, "-m", "pip", "check", folder=tmp_path)
+    (installed,) = (tmp_path / "venv" / "lib").glob("python*/site-packages/taoemb")
+    assert _files(installed) == _files(ROOT / "taoemb"), "pyproject.toml: packages.find and package-data"
     part = PARTS[name]
-    modules = sorted(third_party(part.entries).keys() - part.left_out)
-    run(python, "-c", _IMPORT, json.dumps([*modules, *_own(part.entries)]), folder=tmp_path)
+    run(python, "-c", _IMPORT, json.dumps(_modules(part)), folder=tmp_path)
     for command in part.commands:
         words = [str(tmp_path / "venv" / "bin" / "taoemb"), *command.split(), "--help"]
         assert "Usage: taoemb" in run(*words, folder=tmp_path)
@@ -77,8 +80,18 @@ def _install_torch(locked: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def _own(entries: tuple[str, ...]) -> list[str]:
-    return [name for name in entries if name.startswith("taoemb.cli.")]
+def _files(folder: Path) -> set[str]:
+    """Whatever belongs to the package: modules and the data beside them."""
+    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(folder)) for path in found}
+
+
+def _modules(part: Part) -> list[str]:
+    """What the image imports sooner or later: packages, and the project's own modules that need no package left out."""
+    packages = third_party(part.entries)
+    without = {module for package in part.left_out for module in packages.get(package, ())}
+    own = {name for name in reached(part.entries) if name.startswith("taoemb.") and not _SCRIPT.search(name)}
+    return sorted((packages.keys() - part.left_out) | (own - without))
 
 
 def _copy(folder: Path) -> Path:
