@@ -7,11 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 from taoemb.config import EventsConfig
 from taoemb.serving.events.store import EventStore
+from taoemb.serving.events.writer import Recorder
 from taoemb.serving.traffic import Traffic
-from tests.serving.gateway_shop import QUERIES, Shop, StubEncoder, running_gateway
+from tests.serving.gateway_shop import QUERIES, Shop, StubEncoder, running_gateway, wait_until
 from tests.serving.postgres import PostgresServer
 
 Encoders = dict[str, StubEncoder]
@@ -49,6 +51,13 @@ class Shopper(threading.Thread):
         self.clicks.add(click["event_id"])
 
 
+def kept_rows(url: str) -> tuple[list[str], list[str]]:
+    """Ids of the pages and of the clicks in the database."""
+    with EventStore(EventsConfig(url=url)) as store:
+        kept = [page.request_id for page in store.all_pages("summer")]
+        return kept, [event.event_id for event in store.events(kept)]
+
+
 def outage(
     shop: Shop, encoders: Encoders, server: PostgresServer, url: str, folder: Path, away_s: float, pause_s: float
 ) -> int:
@@ -70,11 +79,15 @@ def outage(
         for shopper in shoppers:
             shopper.join(60)
     assert [shopper.failures for shopper in shoppers] == [[], []]
-    with EventStore(EventsConfig(url=url)) as store:
-        kept = [page.request_id for page in store.all_pages("summer")]
-        clicks = [event.event_id for event in store.events(kept)]
-    assert sorted(kept) == sorted(set().union(*(shopper.pages for shopper in shoppers)))
-    assert sorted(clicks) == sorted(set().union(*(shopper.clicks for shopper in shoppers)))
+    pages = set().union(*(shopper.pages for shopper in shoppers))
+    clicks = set().union(*(shopper.clicks for shopper in shoppers))
+    rows = len(pages) + len(clicks)
+    config = EventsConfig(url=url, spool=folder / "spool", flush_s=0.05)
+    with Recorder(config, CollectorRegistry()):  # a gateway that ends in a hurry leaves rows to the next one
+        wait_until(lambda: sum(map(len, kept_rows(url))) >= rows, 120)
+    kept, kept_clicks = kept_rows(url)
+    assert sorted(kept) == sorted(pages)
+    assert sorted(kept_clicks) == sorted(clicks)
     assert not list((folder / "spool").glob("*.jsonl"))
     return len(kept)
 
