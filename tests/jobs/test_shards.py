@@ -40,6 +40,7 @@ def embed(releases, tmp_path):
     return embed
 
 
+@pytest.mark.slow
 def test_only_missing_shards_are_written(embed, tmp_path):
     assert embed(2, "job.ranks=2") == [1, 2]
     one, two = sorted(tmp_path.glob("bulk/*/*.parquet"))
