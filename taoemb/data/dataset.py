@@ -6,11 +6,11 @@ objects are made only for the rows that a caller asks for.
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,18 @@ from taoemb.data.checks import FirstViolation, Reporter, check_unique, resolve, 
 from taoemb.data.schemas import SCHEMAS, SIGNAL_PREFIX, SPEC, file_name
 from taoemb.errors import InputError
 
-if TYPE_CHECKING:
-    from taoemb.encoder.text import ItemTemplate
-
 _CACHE_FORMAT = 1
+
+
+class Template(Protocol):
+    """Turns an item into text (taoemb.encoder.text.ItemTemplate)."""
+
+    @property
+    def fields(self) -> Sequence[str]:
+        """The columns that it reads."""
+
+    def render(self, record: Mapping[str, Any]) -> str:
+        """The text of one item."""
 
 
 class Catalogue:
@@ -70,7 +78,7 @@ class Catalogue:
         """Whole items of just these rows; `attributes` is a dict (empty when the item has none)."""
         return self._records(rows, self._table.column_names)
 
-    def texts(self, rows: np.ndarray, template: "ItemTemplate") -> list[str]:
+    def texts(self, rows: np.ndarray, template: Template) -> list[str]:
         """The template's text of just these rows; only the columns that it names are read."""
         unknown = [name for name in template.fields if name not in self._table.column_names]
         if unknown:
