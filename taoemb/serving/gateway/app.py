@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from taoemb import __version__
@@ -56,7 +57,9 @@ def create_app(
         await encoders.close()
         await asyncio.to_thread(rows.close)
 
-    app = FastAPI(title="taoemb search gateway", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(  # /docs without a content network: shops' clusters often reach none
+        redoc_url=None, title="taoemb search gateway", version=__version__, description=DESCRIPTION, lifespan=lifespan
+    )
     app.add_middleware(BodyLimit, most=int(config.max_body_mb * 1e6))
     app.add_exception_handler(RequestValidationError, refuse)
     app.include_router(shoppers.router())
