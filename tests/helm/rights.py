@@ -11,6 +11,17 @@ CONTROLLER = {
     ("coordination.k8s.io", "leases", "get"),
     ("coordination.k8s.io", "leases", "update"),
 }
+JOBS = {
+    ("trainer.kubeflow.org", "trainjobs", "create"),
+    ("trainer.kubeflow.org", "trainjobs", "get"),
+    ("trainer.kubeflow.org", "trainjobs", "list"),
+    ("trainer.kubeflow.org", "trainjobs", "delete"),
+    ("batch", "jobs", "create"),
+    ("batch", "jobs", "get"),
+    ("batch", "jobs", "delete"),
+    ("", "pods", "list"),
+    ("", "pods/log", "get"),
+}
 GATEWAY = {("serving.kserve.io", "inferenceservices", "get")}
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 

@@ -146,18 +146,18 @@ def test_accounts_may_do_their_work_and_nothing_else(cluster, namespace, tmp_pat
     cluster.kubectl(
         "apply", "-f", "-", given=yaml.safe_dump_all(one for one in yaml.safe_load_all(text) if one["kind"] in kinds)
     )
-    work = {"taoemb-gateway": rights.GATEWAY, "taoemb-rollout-controller": rights.CONTROLLER}
+    work = {
+        "taoemb-gateway": rights.GATEWAY,
+        "taoemb-rollout-controller": rights.CONTROLLER,
+        "taoemb-jobs": rights.JOBS,
+    }
     for account, allowed in work.items():
         config = _as(cluster, namespace, account, tmp_path)
         for right in allowed:
             named = {"inferenceservices": "taoemb-encoder", "leases": "taoemb-rollout-controller"}
             name = "" if right[2] in ("create", "list") else named.get(right[1], "")
             assert cluster.can(config, right, namespace, name), (account, right)
-        for right in (
-            ("", "secrets", "get"),
-            ("", "pods", "list"),
-            ("serving.kserve.io", "inferenceservices", "delete"),
-        ):
+        for right in {*FORBIDDEN} - allowed:
             assert not cluster.can(config, right, namespace), (account, right)
     other = ("serving.kserve.io", "inferenceservices", "get")
     assert not cluster.can(_as(cluster, namespace, "taoemb-gateway", tmp_path), other, namespace, "somebody-elses")

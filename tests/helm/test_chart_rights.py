@@ -1,12 +1,21 @@
-"""The chart grants what the controller and the gateway really ask the API server for, and nothing more."""
+"""The chart grants what controller, gateway and starters of jobs really ask the API server for, and nothing more."""
 
+from taoemb.jobs.cleanup import clean_up
+from taoemb.jobs.cluster import ClusterJob
+from taoemb.jobs.manifest import RUN_LABEL
+from taoemb.jobs.shard_job import shard_job
+from taoemb.jobs.work import run_job
 from taoemb.rollout.controller.lease import Lease
 from taoemb.rollout.controller.resource import FINALIZER
 from taoemb.serving.traffic_kserve import kserve_traffic
 from tests.helm import rights
+from tests.jobs.conftest import api, cluster, job, quick, reachable
+from tests.jobs.fake_cluster import EVICTED, exited
 from tests.rollout.controller_world import ROLLOUT, SETTINGS, ControllerWorld
 from tests.rollout.fake_api import FakeApi
 from tests.rollout.fake_kserve import NAME, NAMESPACE, FakeKServe
+
+__all__ = ["api", "cluster", "reachable"]
 
 
 def test_requests_are_told_apart():
@@ -40,3 +49,17 @@ def test_the_gateway_reads_one_object():
         kserve_traffic(NAMESPACE, NAME, kserve.config, api.client())
         used = {rights.needed(method, path) for method, path in api.requests}
     assert used == rights.GATEWAY
+
+
+def test_starting_following_and_deleting_jobs_needs_the_starters_rights(reachable, cluster):
+    config = quick()
+    cluster(EVICTED, exited(0, "trained"), EVICTED, exited(0), exited(0))
+    shards = shard_job("publish", "shards", ["publish"], [1], 2, config.job, "jobs")
+    for one in (job(reachable, config), ClusterJob(reachable.client(), shards, config.job)):
+        run_job(one, "work", retries=1, say=lambda _: None, sleep=lambda _: None)
+    (left,) = reachable.all("trainjobs")
+    left["metadata"] = {"name": "left", "namespace": "jobs", "labels": {RUN_LABEL: "weekly-1"}}
+    reachable.put("trainjobs", left)
+    assert list(clean_up("", 7, config.job, "weekly-1")) == ["deleted TrainJob jobs/left"]
+    used = {rights.needed(method, path) for method, path in reachable.requests}
+    assert used == rights.JOBS

@@ -11,6 +11,7 @@
 {{- define "taoemb.encoder" -}}{{ include "taoemb.name" . }}-encoder{{- end -}}
 {{- define "taoemb.gateway" -}}{{ include "taoemb.name" . }}-gateway{{- end -}}
 {{- define "taoemb.controller" -}}{{ include "taoemb.name" . }}-rollout-controller{{- end -}}
+{{- define "taoemb.jobs" -}}{{ include "taoemb.name" . }}-jobs{{- end -}}
 {{- define "taoemb.judge" -}}{{ include "taoemb.name" . }}-judge{{- end -}}
 {{- define "taoemb.heldoutJudge" -}}{{ include "taoemb.name" . }}-heldout-judge{{- end -}}
 {{- define "taoemb.claim" -}}

@@ -2,12 +2,16 @@
 {{- define "taoemb.training.pod" -}}
 {{- $root := index . 0 -}}
 {{- $training := $root.Values.training -}}
+{{- $torchrun := eq (first (index . 1)) "torchrun" -}}
 metadata:
   labels:
     app.kubernetes.io/part-of: taoemb
     app.kubernetes.io/component: training
     taoemb.io/judge-client: "true"
 spec:
+  {{- if $torchrun }}
+  restartPolicy: Never
+  {{- end }}
   automountServiceAccountToken: false
   {{- with include "taoemb.pullSecrets" $root }}{{ . | nindent 2 }}{{ end }}
   {{- with include "taoemb.placement" (dict "nodeSelector" $training.nodeSelector "tolerations" $training.tolerations) }}{{ . | nindent 2 }}{{ end }}
@@ -24,6 +28,11 @@ spec:
       env:
         - name: HOME
           value: /tmp
+        {{- if $torchrun }}
+        # Nodes wait so long (seconds) for the last one's machine and image.
+        - name: PET_RDZV_CONF
+          value: timeout=3600
+        {{- end }}
       {{- if gt (int $training.metricsPort) 0 }}
       ports:
         - name: metrics
