@@ -37,7 +37,7 @@ PLAN: Mapping[str, Any] = {
     "look_every_s": 2,
     "event_window_s": 2,
     "pages_a_look": 100,
-    "step_timeout_s": 100,
+    "step_timeout_s": 130,
 }
 QUERIES = 80  # different ones: each page that is judged costs the judge twenty pairs, each repeated one nothing
 RATE = 10.0  # searches a second

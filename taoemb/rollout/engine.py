@@ -198,9 +198,13 @@ def _absent(seen: Observed) -> str:
 
 
 def _why(verdict: Verdict, points_to: str, plan: Plan) -> str:
-    """The reasons that point that way, or all when none does; of many, the plan's metric and how many agree."""
+    """The reasons that point that way, or all when none does; of many, the plan's metric and how many agree.
+
+    What was found of the plan's metric is always told.
+    """
     said = [reason for reason in verdict.reasons if reason.points_to == points_to] or list(verdict.reasons)
-    main = [reason.text for reason in said if reason.check == plan.metric]
-    if len(said) > _NAMED and main:
+    main = [reason.text for reason in verdict.reasons if reason.check == plan.metric]
+    agrees = any(reason.check == plan.metric for reason in said)
+    if len(said) > _NAMED and agrees:
         return f"{main[0]}; so say {len(said) - 1} other checks"
-    return "; ".join(reason.text for reason in said[:_NAMED])
+    return "; ".join([*(reason.text for reason in said[:_NAMED]), *([] if agrees else main)])
