@@ -5,24 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from taoemb.config import EvaluationConfig
 from taoemb.evaluation import metrics, plots
 from taoemb.evaluation.examples import pick
 from taoemb.evaluation.measured import Measured
 from taoemb.evaluation.slices import ALL, CATEGORY
+from taoemb.pages import page_template
 
 PLOTTED_METRICS, PLOTTED_CATEGORIES = 4, 8
 TABLED_QUERIES = 5  # categories with fewer queries stand in evaluation.json only
 COVERAGE_GAP = 0.05  # difference of judged shares from which a comparison needs a warning
-_PAGE = Environment(
-    loader=PackageLoader("taoemb.evaluation"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-).get_template("report.html.j2")
+_PAGE = page_template("taoemb.evaluation", "report.html.j2")
 
 
 @dataclass(frozen=True)

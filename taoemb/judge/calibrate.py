@@ -132,16 +132,9 @@ def _slices(dataset: Dataset, query_rows: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _page(result: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from taoemb.pages import page_template
 
-    pages = Environment(
-        loader=PackageLoader("taoemb.judge"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return pages.get_template("calibration.html.j2").render(result=result, plot=_plot(result["reliability"]))
+    return page_template("taoemb.judge", "calibration.html.j2").render(result=result, plot=_plot(result["reliability"]))
 
 
 SIDE, MARGIN = 260, 44  # pixels of the reliability plot

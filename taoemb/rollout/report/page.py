@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from taoemb.evaluation.new_files import new_files
 from taoemb.evaluation.plots import number
+from taoemb.pages import page_template
 from taoemb.rollout import state, verdict
 from taoemb.rollout.measurement import measured
 from taoemb.rollout.measurement.measured import Estimate
@@ -33,13 +33,7 @@ _LOOKS = 50
 _SLICES = 30  # in the plot
 _REASON_KINDS = {"promote": "pass", "next step": "pass", "continue": "run", "rollback": "fail", "inconclusive": "warn"}
 _COLOURS = {"up": "#14733f", "down": "#b3261e", "even": "#59636e"}
-_PAGE = Environment(
-    loader=PackageLoader("taoemb.rollout.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-).get_template("report.html.j2")
+_PAGE = page_template("taoemb.rollout.report", "report.html.j2")
 
 
 @dataclass(frozen=True)
