@@ -82,7 +82,10 @@ def test_everybody_who_stays_gets_the_own_answer(
     assert all(request in kept for request in stayed)  # in the order of arrival
     assert all(len(group) == 1 or sum(map(len, group)) <= pass_size for group in model.passes)
     assert model.registry.get_sample_value("test_waiting_units") == 0
-    assert model.registry.get_sample_value("test_units_total") == sum(map(len, seen))
+    # A pass whose callers have all gone may still be under way when the loop ends.
+    counted = model.registry.get_sample_value("test_units_total")
+    assert counted is not None
+    assert sum(map(len, stayed)) <= counted <= sum(map(len, seen))
 
 
 def test_a_lone_request_does_not_wait() -> None:
