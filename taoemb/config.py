@@ -14,33 +14,22 @@ import yaml
 from pydantic import ValidationError
 
 from taoemb.errors import InputError
-from taoemb.settings import (
-    Config,
-    ControllerConfig,
-    EncoderConfig,
-    EncoderServerConfig,
+from taoemb.settings.cluster import ControllerConfig, JobConfig, KServeConfig
+from taoemb.settings.data import QueryGenerationConfig, SplitConfig
+from taoemb.settings.models import EncoderConfig, JudgeConfig, JudgeServerConfig, JudgeTrainConfig, LoraConfig
+from taoemb.settings.release import EvaluationConfig, GateConfig, MilvusConfig
+from taoemb.settings.serving import EncoderServerConfig, EventsConfig, GatewayConfig
+from taoemb.settings.training import (
     EngineConfig,
-    EvaluationConfig,
-    EventsConfig,
-    GateConfig,
-    GatewayConfig,
     GRPOConfig,
     HardNegativesConfig,
-    JobConfig,
-    JudgeConfig,
-    JudgeServerConfig,
-    JudgeTrainConfig,
-    KServeConfig,
     LiveInfoNCEConfig,
-    LoraConfig,
-    MilvusConfig,
     OptimConfig,
     Precision,
-    QueryGenerationConfig,
     RewardConfig,
     SFTConfig,
-    SplitConfig,
 )
+from taoemb.settings.tree import Config
 
 __all__ = [
     "Config",

@@ -2,11 +2,11 @@
 
 from functools import lru_cache
 
+from taoemb.config import KServeConfig
 from taoemb.serving.inference_service import Side, split_of
 from taoemb.serving.kube import INFERENCE_SERVICES, Objects, connect
 from taoemb.serving.readback import read_release
 from taoemb.serving.traffic import Arm, Traffic
-from taoemb.settings import KServeConfig
 
 
 def kserve_traffic(
