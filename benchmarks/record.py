@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Record:
     @property
     def module(self) -> str:
         """How the script is run: `python -m` this."""
-        return ".".join(self.path.relative_to(HERE.parent).with_suffix("").parts)
+        return ".".join(self.path.relative_to(ROOT).with_suffix("").parts)
 
     def save(self) -> Path:
         """Write `results/<script>.json` beside the script; a run with options of its own does not call this."""

@@ -1,71 +1,100 @@
-"""Write docs/results.md from a finished local run of pipelines/grpo.yaml: `python scripts/results_page.py OUT COMMAND`.
+"""Write docs/results.md from what the benchmarks found: `python scripts/results_page.py`; `--check` tells a stale page.
 
-Nothing is typed by hand: the numbers come from the run's evaluation.json, the times from its run.json.
+Nothing is typed by hand: every number comes from a results/*.json under benchmarks/, which its script wrote
+(`make bench` runs them all).
 """
 
 import json
-import os
-import platform
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
-SLICES = ("all", "human", "generated")
-METRICS = ("goodrate@10", "ndcg_condensed@10", "recall@100", "pair_accuracy", "judge_goodrate@10")
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+ORDER = (
+    "quality/compare",
+    "quality/ablations",
+    "quality/human",
+    "quality/cost",
+    "quality/judge_latency",
+    "speed/training",
+    "speed/grpo_step",
+    "speed/embedding",
+    "speed/publish",
+    "speed/serving",
+    "speed/gateway_overhead",
+    "speed/judge_client",
+    "speed/gpu",
+)
+HEAD = """# Results
+
+Written by `python scripts/results_page.py` from the JSON files under `benchmarks/*/results/`. `make bench` makes all of
+them on two CPU cores{seconds}; each section names its script, date and machine. Ratios were taken side by side in one
+run: median [least, greatest]. Negative results stay. How often verdicts of rollouts err has a page of its own,
+[verdicts.md](verdicts.md).
+"""
+NOT_MEASURED = {
+    "speed/gpu": (
+        ("At least 40 % MFU in training on a GPU", "`make bench-gpu`"),
+        ("At least 55 % MFU in bulk encoding on a GPU", "`make bench-gpu`"),
+    )
+}
+"""Aims of scripts that need a machine which was not at hand: (aim, command)."""
 
 
-def interval(cell: dict, signed: bool = False) -> str:
-    """A value with its interval."""
-    form = "{:+.3f} [{:+.3f}, {:+.3f}]" if signed else "{:.3f} [{:.3f}, {:.3f}]"
-    return form.format(cell["value"], cell["low"], cell["high"])
+def read() -> dict[str, dict[str, Any]]:
+    """Results by "room/script", in the page's order; others come last."""
+    files = {f"{f.parent.parent.name}/{f.stem}": f for f in ROOT.glob("benchmarks/*/results/*.json")}
+    found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()}
+    ours = {name: content for name, content in found.items() if "tables" in content}
+    known = [name for name in ORDER if name in ours]
+    return {name: ours[name] for name in [*known, *sorted(set(ours) - set(known))]}
 
 
-def rows(evaluation: dict, name: str, part: str) -> list[str]:
-    """One slice of one metric: each system, then the difference to the baseline."""
-    cells = [system["metrics"].get(name, {}).get(part) for system in evaluation["systems"].values()]
-    if any(cell is None for cell in cells):
-        return []
-    difference = (evaluation["differences"] or {}).get(name, {}).get(part)
-    told = interval(difference, signed=True) if difference else ""
-    shown = " | ".join(interval(cell) for cell in cells)
-    return [f"| {name} | {part} ({cells[0]['queries']}) | {shown} | {told} |"]
-
-
-def page(out: Path, command: str) -> str:
+def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The page's text."""
-    run = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    found = max(out.glob("steps/*/evaluate/evaluation/evaluation.json"), key=os.path.getmtime)
-    evaluation = json.loads(found.read_text(encoding="utf-8"))
-    systems = list(evaluation["systems"])
-    lines = [
-        "# Results",
-        "",
-        f"Written by `python scripts/results_page.py` on {run['ended'][:10]}, from a run on {os.cpu_count()} CPU cores",
-        f"({platform.machine()}, Python {platform.python_version()}):",
-        "",
-        "```console",
-        f"$ {command}",
-        "```",
-        "",
-        f"State: {run['state']}. Intervals are 95 % BCa bootstrap over queries; the last column is paired,",
-        f"{evaluation['subject']} − {evaluation['baseline']}. `start` is the SFT release that GRPO started from.",
-        "`human` queries and grades are people's; `generated` ones are graded by rule, from the templates of training.",
-        "",
-        f"| metric | slice (queries) | {' | '.join(systems)} | difference |",
-        f"|---|---|{'---|' * (len(systems) + 1)}",
-    ]
-    for name in METRICS:
-        for part in SLICES:
-            lines += rows(evaluation, name, part)
-    lines += ["", "| step | state | seconds |", "|---|---|---|"]
-    lines += [f"| {step['title']} | {step['state']} | {step['seconds']:,.0f} |" for step in run["steps"]]
-    total = sum(step["seconds"] for step in run["steps"])
-    lines += [f"| all | | {total:,.0f} |", ""]
-    if evaluation.get("gate"):
-        verdict = "passed" if evaluation["gate"]["passed"] else "refused"
-        lines += [f"Gate: {verdict}. " + " ".join(evaluation["gate"]["reasons"]), ""]
-    return "\n".join(lines)
+    total = sum(content["seconds"] for name, content in found.items() if name != "speed/gpu")
+    parts = [HEAD.format(seconds=f" in {round(total / 60)} minutes" if found else "")]
+    parts += ["## Aims\n", _aims(found)]
+    for content in found.values():
+        parts += [f"## {content['title']}\n", f"`{content['command']}`, {content['date']}, {content['seconds']:,} s."]
+        parts[-1] += f" {content['machine']}.\n"
+        parts += [f"{note}\n" for note in content["notes"]]
+        parts += [_table(table) for table in content["tables"]]
+    return "\n".join(parts)
+
+
+def _aims(found: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = []
+    for name, content in found.items():
+        script = f"[{name}](../benchmarks/{name}.py)"
+        for aim in content["aims"]:
+            measured = aim["measured"] + (f". {aim['tried']}" if aim["tried"] else "")
+            rows.append([aim["aim"], measured, "met" if aim["met"] else "**not met**", script])
+    for name, missing in NOT_MEASURED.items():
+        if name not in found:
+            script = f"[{name}](../benchmarks/{name}.py)"
+            rows += [
+                [aim, f"no such machine was at hand: {command}", "not measured", script] for aim, command in missing
+            ]
+    return _rows(["aim", "measured, and what was tried", "", "script"], rows)
+
+
+def _table(table: Mapping[str, Any]) -> str:
+    text = f"{table['text']}\n\n" if table["text"] else ""
+    return f"### {table['title']}\n\n{text}{_rows(table['head'], table['rows'])}"
+
+
+def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(Path(sys.argv[1]), sys.argv[2]), encoding="utf-8")
+    text = page(read())
+    if "--check" in sys.argv:
+        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
+            sys.exit(f"{PAGE} is stale: run python scripts/results_page.py")
+    else:
+        PAGE.write_text(text, encoding="utf-8")
