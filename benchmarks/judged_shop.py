@@ -134,8 +134,39 @@ class NoJudge:
         """Nothing is open."""
 
 
+class Switch:
+    """Stands for the judge client of a run whose judge is changed between steps, so that contenders share the run."""
+
+    release = "rules"
+
+    def __init__(self, client: JudgeClient | NoJudge) -> None:
+        self.client = client
+        self._last: Future[Judged] | None = None
+
+    def submit(self, queries: Sequence[str], items: Sequence[Any]) -> Future[Judged]:
+        """Ask whoever judges now."""
+        self._last = self.client.submit(queries, items)
+        return self._last
+
+    def settle(self) -> None:
+        """Wait for what was asked last: the next contender must not pay for it."""
+        if self._last is not None:
+            self._last.result()
+
+    def close(self) -> None:
+        """Clients belong to whoever made them."""
+
+
+def nearest(shop: Shop, k: int) -> np.ndarray:
+    """Item rows (queries, k) that the starting release ranks first for each query."""
+    data, encoder = shop.data(), load_release(shop.release).query_encoder()
+    items_ND = encoder.encode(data.items.texts(np.arange(len(data.items)), encoder.item_template), "item")
+    queries_QD = encoder.encode(data.queries.texts, "query")
+    return np.argsort(-queries_QD @ items_ND.T, axis=1)[:, :k]
+
+
 def objective(
-    shop: Shop, ranks: Ranks, judge: JudgeClient | NoJudge, settings: Sequence[str], out: Path
+    shop: Shop, ranks: Ranks, judge: JudgeClient | NoJudge | Switch, settings: Sequence[str], out: Path
 ) -> RetrievalGRPO:
     """Retrieval-GRPO on the shop with `judge`, ready for its first step."""
     config = load_config(None, list(settings))

@@ -216,7 +216,16 @@ def table(found: dict[str, list[Done]], record: Record) -> dict[str, Ratio]:
         counts = [f"{count:,}" for count in (done.pairs, done.cached, removed, done.requests)]
         pace = f"{statistics.median(one.requests / one.seconds for one in each):,.0f}"
         rows.append([name, f"{rate:,.0f}", str(ratios[name]), *counts, pace])
-    head = ["contender", "pairs/s", "against the loop", "pairs", "from the cache", "duplicates", "requests", "requests/s"]
+    head = [
+        "contender",
+        "pairs/s",
+        "against the loop",
+        "pairs",
+        "from the cache",
+        "duplicates",
+        "requests",
+        "requests/s",
+    ]
     text = (
         f"Judge at {1000 * DELAY_S:.0f} ms a request on the same two cores, concurrency {CONCURRENCY}; Top-{K} groups of "
         f"{QUERIES} queries a step, a call a step. Training order: each query once a pass, the vectors drift between the "
