@@ -4,9 +4,10 @@
 
 One run for each choice of towers, on a shop of 5,000 items, with judging overlapped (staleness 1). The judge changes
 from block to block of its steps, in turn, so that weights, memory and threads are the same for all: no judge (rewards
-known at once, without text or thread), a judge of 50 ms a request whose answers are all in the cache, and the same judge
-with an empty cache, asked 64 pairs and one pair a request. Retrieval, BM25 exclusivity and quality are part of every
-step. The first steps of a block only fill the pipeline; before a block, what the one before it asked is waited for.
+known at once, without text or thread), a judge of 50 ms a request whose answers are all in the cache, and the same
+judge with an empty cache, asked 64 pairs and one pair a request. Retrieval, BM25 exclusivity and quality are part of
+every step. The first steps of a block only fill the pipeline; before a block, what the one before it asked is waited
+for.
 """
 
 import argparse
@@ -39,9 +40,9 @@ NO_JUDGE, WARM = "no judge", "warm cache"
 COLD_BATCH, COLD_SINGLE = f"cold, {BATCH} pairs a request", "cold, 1 pair a request"
 AIMS = {WARM: 1.15, COLD_BATCH: 1.5, COLD_SINGLE: 1.5}
 TRIED = (
-    "Tried: aiohttp instead of httpx (a twentieth of the interpreter's time a request), asking before the old scores are "
-    "computed. The judge's own Python runs on the same two cores as the training step, which a judge elsewhere would not. "
-    "One pair a request can hide only pairs ≤ concurrency × step time / latency; above that the step waits whatever the "
+    "Tried: aiohttp instead of httpx (a twentieth of the interpreter's time a request); asking before the old scores "
+    "are computed. The judge's own Python runs on the cores of the training step, which a judge elsewhere would not. "
+    "One pair a request hides only pairs ≤ concurrency × step time / latency; above that the step waits whatever the "
     "client does: use the batch route, or raise judge.concurrency."
 )
 
@@ -177,10 +178,10 @@ def _least(size: Size) -> str:
 def main(quick: bool) -> None:
     """Measure both choices of towers, and keep what was found unless this is a quick try."""
     record = Record(__file__, "What judging adds to a Retrieval-GRPO step")
-    items, rounds = (600, 1) if quick else (5000, ROUNDS)
+    items, rounds = (400, 1) if quick else (5000, ROUNDS)
     sizes = (Size("query", 8, 8), Size("both", 4, 8)) if quick else SIZES
     with tempfile.TemporaryDirectory() as name, joined_ranks() as ranks:
-        shop = generate(Path(name), items, 2000)
+        shop = generate(Path(name), items, 200 if quick else 2000)
         nearest_QK = nearest(shop, max(size.k for size in sizes) + MARGIN)
         with running_judge(shop, [0.0, DELAY_S]) as judge:
             for size in sizes:

@@ -5,7 +5,8 @@
 The judge grades by a generated shop's rules, in a process of its own, and takes 50 ms for a request. What is asked are
 Top-K groups of real queries by the packaged encoder, step after step as training asks. The plain contenders use the
 `openai` package and the same prompts: a loop (a first notebook), and `asyncio.gather` behind a semaphore as wide as our
-own client's (a second one). They answer the beginning of the stream only: their pace does not depend on what comes later.
+own client's (a second one). They answer the beginning of the stream only: their pace does not depend on what comes
+later.
 """
 
 import asyncio
@@ -216,21 +217,12 @@ def table(found: dict[str, list[Done]], record: Record) -> dict[str, Ratio]:
         counts = [f"{count:,}" for count in (done.pairs, done.cached, removed, done.requests)]
         pace = f"{statistics.median(one.requests / one.seconds for one in each):,.0f}"
         rows.append([name, f"{rate:,.0f}", str(ratios[name]), *counts, pace])
-    head = [
-        "contender",
-        "pairs/s",
-        "against the loop",
-        "pairs",
-        "from the cache",
-        "duplicates",
-        "requests",
-        "requests/s",
-    ]
+    head = ["contender", "pairs/s", "against the loop", "pairs", "cached", "duplicates", "requests", "requests/s"]
     text = (
-        f"Judge at {1000 * DELAY_S:.0f} ms a request on the same two cores, concurrency {CONCURRENCY}; Top-{K} groups of "
-        f"{QUERIES} queries a step, a call a step. Training order: each query once a pass, the vectors drift between the "
-        "passes. Search log: queries drawn by popularity (Zipf), so that popular ones come again within a step. "
-        "“From the cache” counts judgments of earlier steps of the same run (cold) or of an earlier run (warm); "
+        f"Judge at {1000 * DELAY_S:.0f} ms a request on the same two cores, concurrency {CONCURRENCY}; Top-{K} groups "
+        f"of {QUERIES} queries a step, a call a step. Training order: each query once a pass, the vectors drift "
+        "between passes. Search log: queries drawn by popularity (Zipf), so that popular ones come again within a "
+        "step. “Cached” counts judgments of earlier steps of the same run (cold) or of an earlier run (warm); "
         "“duplicates” are equal pairs within one call. Median of the rounds; ratios round by round."
     )
     record.tables.append(Table(f"Asking a judge of {1000 * DELAY_S:.0f} ms", head, rows, text))
