@@ -74,9 +74,13 @@ class JudgeProcess:
     delays_s: Sequence[float]
     port: int = field(default_factory=free_port)
     process: Any = None
+    start_s: float = 0.0
+    """Seconds that the last start took until it listened."""
+    _started: float = 0.0
 
     def start(self) -> None:
         """Start it; it answers some seconds later (see :meth:`wait`)."""
+        self._started = time.perf_counter()
         arguments = (self.shop.root, self.port, self.delays_s)
         self.process = multiprocessing.get_context("spawn").Process(target=serve, args=arguments, daemon=True)
         self.process.start()
@@ -86,6 +90,7 @@ class JudgeProcess:
         while True:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
+                self.start_s = time.perf_counter() - self._started
                 return
             assert self.process.is_alive(), "the judge did not start"
             time.sleep(0.05)

@@ -32,9 +32,9 @@ from taoemb.training.sampling import QueryOrder
 
 DELAY_S = 0.05
 BATCH = 64
-FILL, MEASURED = 2, 3  # steps of a block
+FILL, MEASURED = 2, 2  # steps of a block
 MARGIN = 8  # items beyond K that a warm cache holds of each query: bf16 orders near-equal scores its own way
-ROUNDS = 4
+ROUNDS = 3
 PARTS = ("encode", "topk", "judge_wait", "forward", "loss", "backward", "optimiser")
 NO_JUDGE, WARM = "no judge", "warm cache"
 COLD_BATCH, COLD_SINGLE = f"cold, {BATCH} pairs a request", "cold, 1 pair a request"
