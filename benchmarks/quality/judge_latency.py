@@ -213,10 +213,10 @@ def waits(found: dict[tuple[int, str], list[Pace]], latencies_s: Sequence[float]
     head = ["staleness", "step without waiting, s", *(f"{delay_s:g} s" for delay_s in latencies_s)]
     text = (
         "Seconds that a step waits for its judge with a cold cache, and in brackets what the rule gives. Let C be the "
-        "time of a step without waiting, s the staleness, L the latency of a request, and R the rounds of requests that "
-        "a step's new pairs need, ⌈pairs / (judge.batch_size × judge.concurrency)⌉. The judge is hidden while "
-        "R·L ≤ s·C; beyond, a step waits (R·L − s·C) / (s + 1) on average. So raise batch size and concurrency until R "
-        "is 1, then staleness; the cache makes later passes over the same queries nearly free at any latency."
+        "time of a step without waiting, s the staleness, L the latency of a request, and R the rounds of requests "
+        "that a step's new pairs need, ⌈pairs / (judge.batch_size × judge.concurrency)⌉. The judge is hidden while "
+        "R·L ≤ s·C; beyond, a step waits (R·L − s·C) / (s + 1) on average. So raise batch size and concurrency until "
+        "R is 1, then staleness; the cache makes later passes over the same queries nearly free at any latency."
     )
     return Table("Seconds a step waits for its judge, cold cache", head, rows, text)
 
