@@ -39,7 +39,6 @@ LOCKED = (
         packages=(
             *_MODEL,
             *(
-                "aiohttp",
                 "alembic",
                 "bm25s",
                 "fastapi-offline",

@@ -2,15 +2,20 @@
 
 Requests and answers have the shape of OpenAI's API; several pairs go in one request by vLLM's route
 `…/chat/completions/batch` (`messages` is a list of conversations, the answer has one choice a conversation).
+
+aiohttp, because a step may be thousands of requests beside the optimiser: with 32 under way httpx takes some twenty times
+as long of the interpreter for each (benchmarks/speed/judge_client.py).
 """
 
 import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
 
 from taoemb.config import JudgeConfig
 from taoemb.errors import InputError
@@ -21,6 +26,8 @@ from taoemb.judge.metrics import JudgeMetrics
 TOP_LOGPROBS = 20  # the most that OpenAI and vLLM give by default
 Conversation = list[dict[str, str]]
 _MEANING = {401: "wants a valid key (judge.api_key_file)", 403: "forbids access", 404: "lacks the model or route"}
+CONNECT_S = 10.0
+KEEP_ALIVE_S = 4.0  # below uvicorn's 5 s: an idle connection is closed on this side, never under a request
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _log = logging.getLogger(__name__)
 
@@ -52,16 +59,15 @@ class Endpoint:
         fixed = {"model": config.model, "max_tokens": 1, "temperature": 0, "logprobs": True}
         self._fixed = fixed | {"top_logprobs": TOP_LOGPROBS} | dict(config.extra_body)
         self._had_logprobs = False
-        self._http = httpx.AsyncClient(
-            headers={"content-type": "application/json"} | _authorization(config),
-            timeout=httpx.Timeout(config.timeout_s, connect=min(config.timeout_s, 10.0), pool=None),
-            limits=httpx.Limits(max_connections=config.concurrency + 1, max_keepalive_connections=config.concurrency),
-            trust_env=host not in _LOOPBACK,  # proxies and certificates of the environment are for the network
-        )
+        self._headers = {"content-type": "application/json"} | _authorization(config)
+        self._timeout = aiohttp.ClientTimeout(config.timeout_s, sock_connect=min(config.timeout_s, CONNECT_S))
+        self._trust_env = host not in _LOOPBACK  # proxies of the environment are for the network
+        self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        if self._session is not None:
+            await self._session.close()
 
     async def release(self) -> str:
         """What names the judge: the digest that GET …/models gives, else its id and root. Raises as :meth:`ask`."""
@@ -111,33 +117,57 @@ class Endpoint:
         content = None if body is None else json.dumps(body).encode()
         started = time.perf_counter()
         try:
-            response = await self._http.request(method, self.url + route, content=content)
-        except httpx.HTTPError as error:
+            reply = await self._request(method, self.url + route, content)
+        except (aiohttp.ClientError, OSError) as error:
             self._metrics.requests.labels(self.url, "error").inc()
-            away = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ConnectTimeout)
+            away = not isinstance(error, TimeoutError) or isinstance(error, aiohttp.ConnectionTimeoutError)
             raise Transient(f"{type(error).__name__}: {error}".rstrip(": "), away=away) from None
         finally:
             self._metrics.latency.labels(self.url).observe(time.perf_counter() - started)
-        self._metrics.requests.labels(self.url, str(response.status_code)).inc()
-        self._raise_for(response, route)
+        self._metrics.requests.labels(self.url, str(reply.status)).inc()
+        self._raise_for(reply, route)
         try:
-            return response.json()
+            return json.loads(reply.content)
         except ValueError:
             return None  # malformed: the pairs stay unanswered
 
-    def _raise_for(self, response: httpx.Response, route: str) -> None:
-        status = response.status_code
+    async def _request(self, method: str, url: str, content: bytes | None) -> "_Reply":
+        if self._session is None:  # here, because it belongs to the running loop; the asker bounds what is under way
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._headers,
+                timeout=self._timeout,
+                trust_env=self._trust_env,
+            )
+        async with self._session.request(method, url, data=content, allow_redirects=False) as response:
+            return _Reply(response.status, response.headers.get("retry-after", ""), await response.read())
+
+    def _raise_for(self, reply: "_Reply", route: str) -> None:
+        status = reply.status
         if status in (408, 429) or status >= 500:
-            raise Transient(f"HTTP {status}", away=status in (429, 502, 503), after_s=_retry_after(response))
+            raise Transient(f"HTTP {status}", away=status in (429, 502, 503), after_s=_seconds(reply.retry_after))
         if status in (404, 405) and route.endswith("/batch"):
             raise NoBatchRoute
         if status in (401, 403, 404):
             raise JudgeUnavailable(
-                f"the judge at {self.url}{route} {_MEANING[status]}: HTTP {status} {_detail(response)}; "
+                f"the judge at {self.url}{route} {_MEANING[status]}: HTTP {status} {reply.detail}; "
                 f"check judge.url and judge.model ({self._model!r})"
             )
         if status >= 300:
-            raise Refused(f"HTTP {status} {_detail(response)}")
+            raise Refused(f"HTTP {status} {reply.detail}")
+
+
+@dataclass(frozen=True)
+class _Reply:
+    status: int
+    retry_after: str
+    content: bytes
+
+    @property
+    def detail(self) -> str:
+        """The beginning of what the judge said, on one line."""
+        return " ".join(self.content[:300].decode(errors="replace").split())
 
 
 class NoBatchRoute(Exception):
@@ -146,12 +176,13 @@ class NoBatchRoute(Exception):
 
 def _host(url: str) -> str:
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+        parsed = urlsplit(url)
+        host = parsed.hostname if parsed.port != 0 else None  # reading a port that is no number raises
+    except ValueError:
+        host = None
+    if not host or parsed.scheme not in ("http", "https"):
         raise InputError(f"judge.url {url!r}: expected http://HOST[:PORT]/openai/v1 or https://…")
-    return parsed.host
+    return host
 
 
 def _authorization(config: JudgeConfig) -> dict[str, str]:
@@ -166,11 +197,7 @@ def _authorization(config: JudgeConfig) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _seconds(retry_after: str) -> float | None:
     """Seconds of a Retry-After header (its date form is rare and left to the backoff)."""
-    value = response.headers.get("retry-after", "").strip()
+    value = retry_after.strip()
     return float(value) if value.isdecimal() else None
-
-
-def _detail(response: httpx.Response) -> str:
-    return " ".join(response.text[:300].split())

@@ -1,6 +1,5 @@
 """Groups on their way through training: retrieved by one policy, judged meanwhile, trained by a later one."""
 
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from taoemb.config import GRPOConfig
 from taoemb.training.context import Context
 from taoemb.training.distributed import gather_rows
-from taoemb.training.rewarding import Scored
+from taoemb.training.rewarding import Scoring
 from taoemb.training.sampling import random_items
 from taoemb.training.towers import Towers
 
@@ -25,7 +24,7 @@ class Group:
     rows_QK: np.ndarray
     old_scores_QK: Tensor | None  # by the policy that retrieved; None when that is the one that trains
     reference_scores_QK: Tensor  # by the frozen starting policy
-    scored: Future[Scored]
+    scored: Scoring
 
 
 def pack(groups: list[Group]) -> list[dict[str, Any]]:
@@ -49,7 +48,7 @@ def pack(groups: list[Group]) -> list[dict[str, Any]]:
 class Submit(Protocol):
     """Starts the scoring of groups."""
 
-    def __call__(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> Future[Scored]: ...
+    def __call__(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> Scoring: ...
 
 
 def unpack(packed: list[dict[str, Any]], context: Context, submit: Submit) -> list[Group]:

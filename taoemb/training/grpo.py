@@ -90,8 +90,7 @@ class RetrievalGRPO:
             with watch("refresh"):
                 self._towers.refresh()
                 metrics |= self._probe.churn()
-        with watch("retrieve"):
-            self._retrieve_ahead(step)
+        self._retrieve_ahead(step, watch)
         with watch("judge_wait"):
             scored = self._collect(self._queue[0])
         metrics |= self._update.train(self._queue.popleft(), scored, watch)
@@ -109,27 +108,35 @@ class RetrievalGRPO:
         every = self._context.config.engine.checkpoint_every
         return step > 0 and (step % self._config.refresh == 0 or step % every == 0)
 
-    def _retrieve_ahead(self, step: int) -> None:
+    def _retrieve_ahead(self, step: int, watch: Stopwatch) -> None:
         first = self._queue[-1].step + 1 if self._queue else step
         for later in range(first, min(step + self._config.staleness + 1, self.steps)):
-            self._queue.append(self._retrieve(later))
+            self._queue.append(self._retrieve(later, watch))
 
-    def _retrieve(self, step: int) -> Group:
-        """Groups of `step` by the policy of now, on their way to the judge."""
+    def _retrieve(self, step: int, watch: Stopwatch) -> Group:
+        """Groups of `step` by the policy of now, on their way to the judge before anything else is done with them."""
         query_rows = self._batches.of_rank(step)
-        vectors_QD = self._towers.queries_now(query_rows)
+        with watch("encode"):
+            vectors_QD = self._towers.queries_now(query_rows)
+        with watch("topk"):
+            items_QK = self._topk(step, vectors_QD)
+            rows_QK = items_QK.cpu().numpy()
+        scored = self._rewarder.submit(query_rows, rows_QK)
+        with watch("encode"):
+            old_QK = None  # on-policy: the update itself knows them
+            if self._config.staleness:
+                old_QK = group_scores(vectors_QD, self._towers.groups_now(rows_QK))
+        reference_QD = torch.from_numpy(np.stack([self._reference[int(row)] for row in query_rows])).to(items_QK.device)
+        reference_QK = group_scores(reference_QD, self._reference_bank.vectors(items_QK))
+        return Group(step, query_rows, rows_QK, old_QK, reference_QK, scored)
+
+    def _topk(self, step: int, vectors_QD: Tensor) -> Tensor:
+        """Item rows (Q, K) of the groups of `step`."""
         retriever: Retriever = self._bank
         if self._config.pool == "batch":
             positives_M = self._positives.draw(self._batches.all_ranks(step), self._context.seed, step)
             retriever = BatchPool(self._towers, positives_M, self._context, self._config, step)
-        _, items_QK = retriever.topk(vectors_QD, min(self._config.k, self._bank.n_items))
-        rows_QK = items_QK.cpu().numpy()
-        old_QK = None  # on-policy: the update itself knows them
-        if self._config.staleness:
-            old_QK = group_scores(vectors_QD, self._towers.groups_now(rows_QK))
-        reference_QD = torch.from_numpy(np.stack([self._reference[int(row)] for row in query_rows])).to(items_QK.device)
-        reference_QK = group_scores(reference_QD, self._reference_bank.vectors(items_QK))
-        return Group(step, query_rows, rows_QK, old_QK, reference_QK, self._rewarder.submit(query_rows, rows_QK))
+        return retriever.topk(vectors_QD, min(self._config.k, self._bank.n_items))[1]
 
     def _collect(self, group: Group) -> Scored:
         """Wait for the judge. Raises StopTraining on every rank when it failed on any: nothing is invented."""

@@ -1,6 +1,5 @@
 """Turns retrieved groups into rewards in the background, so that judging overlaps the optimiser."""
 
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +10,7 @@ import numpy as np
 
 from taoemb.config import RewardConfig
 from taoemb.data.dataset import Dataset
-from taoemb.judge.client import JudgeClient
+from taoemb.judge.client import JudgeClient, Judged
 from taoemb.retrieval.bm25 import BM25Route
 from taoemb.rewards.combine import Rewards, combine
 from taoemb.rewards.exclusivity import outside_route, uncovered_terms
@@ -28,7 +27,32 @@ class Scored:
     cached: int
     asked: int
     unanswered: int
-    judge_s: float
+    judge_s: float  # from the question to the last answer
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Groups whose judge works; the other rewards are known."""
+
+    judging: Future[Judged]
+    quality_QK: np.ndarray
+    exclusivity_QK: np.ndarray
+    config: RewardConfig
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Groups on their way to their rewards."""
+
+    begun: Future[_Begun]
+
+    def result(self) -> Scored:
+        """Wait for the rewards. Raises JudgeUnavailable when the judge stays away."""
+        begun = self.begun.result()
+        judged = begun.judging.result()
+        relevance_QK = judged.relevance.reshape(begun.quality_QK.shape)
+        rewards = combine(relevance_QK, begun.quality_QK, begun.exclusivity_QK, begun.config)
+        return Scored(rewards, judged.cached, judged.asked, judged.unanswered, judged.seconds)
 
 
 class Rewarder:
@@ -42,20 +66,15 @@ class Rewarder:
         self._records: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="rewards")
 
-    def submit(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> Future[Scored]:
-        """Start to score groups; the future raises JudgeUnavailable when the judge stays away."""
-        return self._pool.submit(self._score, query_rows, rows_QK)
+    def submit(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> "Scoring":
+        """Start to score groups: the judge is asked without waiting for groups that were handed in before."""
+        return Scoring(self._pool.submit(self._begin, query_rows, rows_QK))
 
-    def _score(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> Scored:
-        started = time.monotonic()
+    def _begin(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> "_Begun":
         texts = [self._data.queries.texts[row] for row in query_rows]
         pairs_texts = [text for text in texts for _ in range(rows_QK.shape[1])]
         judging = self._judge.submit(pairs_texts, self._items(rows_QK.reshape(-1)))
-        exclusivity_QK = self._exclusivity(texts, rows_QK)
-        judged = judging.result()
-        relevance_QK = judged.relevance.reshape(rows_QK.shape)
-        rewards = combine(relevance_QK, self._quality_N[rows_QK], exclusivity_QK, self._config)
-        return Scored(rewards, judged.cached, judged.asked, judged.unanswered, time.monotonic() - started)
+        return _Begun(judging, self._quality_N[rows_QK], self._exclusivity(texts, rows_QK), self._config)
 
     def _exclusivity(self, texts: list[str], rows_QK: np.ndarray) -> np.ndarray:
         if self._config.exclusivity == 0:
@@ -76,5 +95,5 @@ class Rewarder:
         return found
 
     def close(self) -> None:
-        """Wait for the work in hand and stop."""
+        """Stop; what the judge still works on is left to its client."""
         self._pool.shutdown(cancel_futures=True)

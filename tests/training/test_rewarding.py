@@ -1,0 +1,64 @@
+"""Groups reach the judge when they are handed in, and get their own rewards whatever the order of the answers."""
+
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from taoemb.config import RewardConfig
+from taoemb.data.dataset import open_dataset
+from taoemb.judge.client import Judged, JudgeUnavailable
+from taoemb.training.rewarding import Rewarder
+
+
+class SlowJudge:
+    """Answers when the test says so."""
+
+    def __init__(self):
+        self.asked, self.answers = [], []
+
+    def submit(self, queries, items):
+        self.asked.append([(query, item["item_id"]) for query, item in zip(queries, items, strict=True)])
+        self.answers.append(Future())
+        return self.answers[-1]
+
+
+def judged(relevance):
+    probs_P4 = np.zeros((len(relevance), 4), dtype=np.float32)
+    return Judged(np.array(relevance, dtype=np.float32), probs_P4, 1, 2, 0, 0.5)
+
+
+@pytest.fixture
+def scoring(shop):
+    """A judge, a rewarder that pays for relevance alone, and the shop's data."""
+    judge = SlowJudge()
+    data = open_dataset(shop, need=("items", "queries"))
+    rewarder = Rewarder(data, judge, RewardConfig(quality=0, exclusivity=0))
+    yield judge, rewarder, data
+    rewarder.close()
+
+
+def test_later_groups_are_asked_before_earlier_ones_are_answered(scoring):
+    judge, rewarder, data = scoring
+    first = rewarder.submit(np.array([3]), np.array([[5, 6]]))
+    second = rewarder.submit(np.array([4]), np.array([[7, 5]]))
+    second.begun.result(10)
+    assert judge.asked == [
+        [(data.queries.texts[3], "i5"), (data.queries.texts[3], "i6")],
+        [(data.queries.texts[4], "i7"), (data.queries.texts[4], "i5")],
+    ]
+    judge.answers[1].set_result(judged([1, 0]))
+    assert second.result().rewards.total_QK.tolist() == [[1, 0]]
+    judge.answers[0].set_result(judged([0, 1]))
+    scored = first.result()
+    assert scored.rewards.total_QK.tolist() == [[0, 1]]
+    assert (scored.cached, scored.asked, scored.unanswered, scored.judge_s) == (1, 2, 0, 0.5)
+
+
+def test_a_judge_that_stays_away_is_the_groups_error(scoring):
+    judge, rewarder, _ = scoring
+    group = rewarder.submit(np.array([0]), np.array([[0, 1]]))
+    group.begun.result(10)
+    judge.answers[0].set_exception(JudgeUnavailable("gone"))
+    with pytest.raises(JudgeUnavailable, match="gone"):
+        group.result()
