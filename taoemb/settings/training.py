@@ -1,5 +1,6 @@
 """Settings of rewards, objectives and the engine."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -60,7 +61,9 @@ class HardNegativesConfig(SFTConfig):
 class GRPOConfig(Section):
     """Retrieval-GRPO (paper section 3); docs/decisions.md has the reasons for the defaults."""
 
-    towers: Literal["query", "both"] = Field("query", description="`query`: items frozen; `both`: the paper.")
+    towers: Literal["query", "both", "alternating"] = Field(
+        "query", description="`query`: items frozen; `both`: the paper; `alternating`: queries and items step by step."
+    )
     pool: Literal["catalogue", "batch"] = Field("catalogue", description="Where Top-K is taken from.")
     batch_items: int = Field(128, ge=2, description="Random items beside the positives when the pool is the batch.")
     steps: int = Field(400, ge=1)
@@ -106,6 +109,9 @@ class EngineConfig(Section):
     length_buckets: int = Field(4, ge=1, description="Length-sorted forward passes a micro-batch is cut into.")
     checkpoint_every: int = Field(100, ge=1, description="Steps.")
     keep_checkpoints: int = Field(2, ge=1)
+    banks: Path | None = Field(
+        None, description="Folder that keeps embedded catalogues, so that runs from one release embed it once."
+    )
     log_every: int = Field(1, ge=1, description="Steps between metric records.")
     trackers: tuple[Literal["tensorboard", "mlflow", "prometheus"], ...] = ("tensorboard",)
     mlflow_uri: str | None = None

@@ -72,7 +72,8 @@ def _claim(context: Context, objective: str, ranks: Ranks) -> None:
         return
     config = context.config.model_dump(mode="json")
     settings = {name: config[name] for name in ("encoder", "rewards", "engine", objective)}
-    settings["engine"].pop("zero_stage")
+    for where in ("zero_stage", "banks"):
+        settings["engine"].pop(where)
     identity = {
         "objective": objective,
         "data": str(context.arguments.data.resolve()),

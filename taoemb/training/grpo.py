@@ -66,7 +66,7 @@ class RetrievalGRPO:
         """Embed the catalogue and the reference with the starting weights, then hand the encoder to DeepSpeed."""
         context, config = self._context, self._config
         self._encoder, self._bank = start(context, self._parent, config.towers)
-        self._reference_bank = copy.deepcopy(self._bank) if config.towers == "both" else self._bank
+        self._reference_bank = copy.deepcopy(self._bank) if config.towers != "query" else self._bank
         self._reference = self._reference_queries()
         updates = config.steps * config.updates
         self.engine = Engine(self._encoder, context.config.engine, config.optim, updates, context.ranks)
@@ -96,7 +96,7 @@ class RetrievalGRPO:
             scored = self._collect(self._queue[0])
         metrics |= self._update.train(self._queue.popleft(), scored, watch)
         metrics |= reward_metrics(scored, self._context.ranks)
-        if self._config.towers == "both":
+        if self._config.towers != "query":
             self._bank.tick()
         if self._heldout is not None and step % self._config.heldout_every == 0:
             with watch("heldout"):

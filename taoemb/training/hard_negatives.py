@@ -13,10 +13,10 @@ import torch
 
 from taoemb.config import HardNegativesConfig
 from taoemb.encoder.model import Encoder
+from taoemb.training.banks import fill_bank, fill_by_release, new_bank
 from taoemb.training.context import Context, starting_encoder
 from taoemb.training.sampling import random_items
 from taoemb.training.sft import SFT
-from taoemb.training.towers import fill_bank, new_bank
 
 _MINED = 3  # stream of random numbers
 
@@ -59,7 +59,10 @@ def mine(context: Context, config: HardNegativesConfig, encoder: Encoder) -> dic
     positives = context.positives()
     false = context.false_negatives(positives)
     bank = new_bank(context, encoder)
-    fill_bank(bank, context, encoder)
+    if context.parent is None:
+        fill_bank(bank, context, encoder)
+    else:
+        fill_by_release(bank, context, encoder, context.parent)
     mined: dict[int, np.ndarray] = {}
     for rows in np.array_split(positives.query_rows, max(1, len(positives.query_rows) // 512)):
         vectors_QD = encoder.encode_tensor(context.query_texts(rows), "query")

@@ -35,6 +35,7 @@ class PolicyUpdate:
     def train(self, group: Group, scored: Scored, watch: Stopwatch) -> dict[str, float]:
         """`config.updates` optimiser steps on the groups of one step; returns what to log, averaged over ranks."""
         config, parts = self._config, self._batches.parts
+        self._towers.begin(group.step)
         rewards_QK = torch.from_numpy(scored.rewards.total_QK).to(self._ranks.device)
         advantages_QK, valid_QK, kept_Q = advantages(rewards_QK, config.min_std, config.max_advantage)
         kept = sum_over_ranks({"kept": float(kept_Q.sum())}, self._ranks.device)["kept"]

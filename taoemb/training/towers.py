@@ -1,10 +1,12 @@
-"""The two ways to train against the model's own Top-K: the query tower over frozen items, or both towers (the paper).
+"""The ways to train against the model's own Top-K: the query tower over frozen items, or both towers (the paper).
 
 `query`: items are embedded once and stay; only the query encoder moves, so a new release can keep its parent's
 collection. `both`: one shared encoder moves; the candidates of a group are embedded again with gradient, and the bank
-that retrieval uses is refreshed every so often.
+that retrieval uses is refreshed every so often. `alternating`: as `both`, but a step moves the encoder through its
+queries or through its items, in turn, so that half of the steps need no gradient of items.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,11 +19,10 @@ from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import Release
 from taoemb.retrieval.bank import ItemBank
 from taoemb.training.attention import choose_attention
+from taoemb.training.banks import CHUNK, fill_by_release, new_bank
 from taoemb.training.context import Context, starting_encoder
 from taoemb.training.distributed import gather_rows, gather_with_gradient
 from taoemb.training.engine import Engine
-
-CHUNK = 4096  # texts embedded at once outside the gradient
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Candidates:
 
 class Towers(Protocol):
     """Vectors of queries and items under the current policy."""
+
+    def begin(self, step: int) -> None:
+        """Say which step is trained next."""
 
     def queries(self, rows: np.ndarray) -> Tensor:
         """Query vectors (Q, D) with gradient."""
@@ -54,29 +58,16 @@ class Towers(Protocol):
         """Embed the whole catalogue with the current item encoder."""
 
 
-def new_bank(context: Context, encoder: Encoder) -> ItemBank:
-    """An empty bank for the catalogue, sharded over the ranks."""
-    ranks = context.ranks
-    size = (len(context.data.items), encoder.spec.dimension)
-    return ItemBank(*size, rank=ranks.rank, world_size=ranks.world_size, device=ranks.device)
-
-
-def fill_bank(bank: ItemBank, context: Context, encoder: Encoder) -> None:
-    """Embed the catalogue into the bank with `encoder` as it is."""
-    encoder.to(context.ranks.device)
-    bank.fill(lambda rows: torch.from_numpy(encoder.encode(context.item_texts(rows, encoder), "item")), batch=CHUNK)
-
-
 def start(context: Context, parent: Release, which: str) -> tuple[Encoder, ItemBank]:
     """The encoder that will be trained from `parent`, and the catalogue embedded before training."""
-    shared = which == "both"
+    shared = which != "query"
     if shared:
         encoder = starting_encoder(context)
     else:
         encoder = parent.query_encoder(config=context.config.encoder)
         encoder = choose_attention(encoder, context.config, context.ranks)
     bank = new_bank(context, encoder)
-    fill_bank(bank, context, encoder if shared else parent.item_encoder(config=context.config.encoder))
+    fill_by_release(bank, context, encoder if shared else parent.item_encoder(config=context.config.encoder), parent)
     return encoder, bank
 
 
@@ -84,6 +75,9 @@ class _Queries:
     def __init__(self, context: Context, encoder: Encoder, engine: Engine) -> None:
         self._context, self._encoder, self._engine = context, encoder, engine
         self._buckets = context.config.engine.length_buckets
+
+    def begin(self, step: int) -> None:
+        """Every step is alike."""
 
     def queries(self, rows: np.ndarray) -> Tensor:
         return self._engine.embed(self._tokens(rows))
@@ -159,7 +153,26 @@ class SharedTowers(_Queries):
         return self._encoder.tokenize(self._context.item_texts(rows, self._encoder), "item")
 
 
+class AlternatingTowers(SharedTowers):
+    """One shared encoder; the gradient flows through queries in even steps and through items in odd ones."""
+
+    def begin(self, step: int) -> None:
+        self._moves_items = step % 2 == 1
+
+    def queries(self, rows: np.ndarray) -> Tensor:
+        """With gradient in even steps."""
+        return self.queries_now(rows) if self._moves_items else super().queries(rows)
+
+    def candidates(self, rows_QK: np.ndarray, positives_M: np.ndarray) -> Candidates:
+        """With gradient in odd steps; fresh vectors in all."""
+        if self._moves_items:
+            return super().candidates(rows_QK, positives_M)
+        return Candidates(self.groups_now(rows_QK), self.items_now(np.maximum(positives_M, 0)))
+
+
+TOWERS: dict[str, Callable[..., Towers]] = {"query": QueryTower, "both": SharedTowers, "alternating": AlternatingTowers}
+
+
 def open_towers(context: Context, which: str, engine: Engine, encoder: Encoder, bank: ItemBank) -> Towers:
     """The towers that the setting asks for."""
-    kind = QueryTower if which == "query" else SharedTowers
-    return kind(context, encoder, engine, bank)
+    return TOWERS[which](context, encoder, engine, bank)

@@ -69,6 +69,33 @@ def test_a_second_update_on_the_same_groups_is_off_policy(train, release, judge,
     assert all(np.isfinite(r["loss"]) for r in got)
 
 
+def test_alternating_towers_take_the_gradient_of_queries_and_of_items_in_turn(train, release, judge, tmp_path):
+    settings = (f"judge.url={judge.url}", "grpo.staleness=0", "grpo.anchor=0", "grpo.refresh=1")
+    turns = train("grpo", tmp_path / "turns", *settings, "grpo.towers=alternating", release=release)
+    both = train("grpo", tmp_path / "both", *settings, "grpo.towers=both", release=release)
+    assert turns[0]["loss"] == pytest.approx(both[0]["loss"], abs=1e-5)  # the same loss, of whose gradient only
+    assert turns[0]["grad_norm"] != pytest.approx(both[0]["grad_norm"], rel=0.02)  # the queries' part is taken
+    assert all(r["grad_norm"] > 0 for r in turns)
+
+
+@pytest.mark.parametrize("objective", ["grpo", "live_infonce", "hard_negatives"])
+def test_a_second_run_from_a_release_finds_its_catalogue_embedded(objective, train, release, judge, tmp_path):
+    settings = (f"judge.url={judge.url}", f"engine.banks={tmp_path / 'banks'}")
+    first = train(objective, tmp_path / "first", *settings, release=release)
+    (kept,) = (tmp_path / "banks").glob("*/*")
+    written = kept.stat().st_mtime_ns
+    second = train(objective, tmp_path / "second", *settings, release=release)
+    own = train(objective, tmp_path / "own", settings[0], release=release)
+    assert losses_only(second) == losses_only(first) == losses_only(own)
+    assert kept.stat().st_mtime_ns == written
+    train(objective, tmp_path / "rounded", *settings, "encoder.precision=bf16", release=release)
+    assert len(list((tmp_path / "banks").glob("*/*"))) == 2  # other arithmetic is another bank
+
+
+def losses_only(got):
+    return [r["loss"] for r in got]
+
+
 def test_the_papers_plain_sum_and_the_overlap_measure(train, release, judge, tmp_path):
     settings = ("rewards.combine=sum", "rewards.exclusivity_measure=overlap")
     got = train("grpo", tmp_path / "run", f"judge.url={judge.url}", *settings, release=release)

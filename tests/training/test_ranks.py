@@ -42,6 +42,7 @@ def test_grpo_on_two_ranks_at_every_zero_stage(stage, alone, train, release, jud
     [
         ("grpo", ("grpo.towers=both", "grpo.refresh=2", "engine.zero_stage=2")),
         ("grpo", ("grpo.towers=both", "grpo.pool=batch", "grpo.staleness=0", "engine.zero_stage=1")),
+        ("grpo", ("grpo.towers=alternating", "grpo.refresh=2", "engine.zero_stage=1")),
         ("sft", ("engine.zero_stage=1",)),
         ("hard_negatives", ("engine.zero_stage=2",)),
         ("live_infonce", ("live_infonce.towers=both", "live_infonce.refresh=2")),
