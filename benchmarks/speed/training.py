@@ -25,7 +25,7 @@ from benchmarks.speed.training_pace import Plan, Trainer
 
 AIM = 1.5
 LOSS_TOLERANCE = {"fp32": 1e-4, "bf16-autocast": 2e-2}
-PLANS = (Plan("titles", steps=5, rounds=5), Plan("long", steps=2, rounds=4))
+PLANS = (Plan("titles", steps=4, rounds=5), Plan("long", steps=1, rounds=5))
 QUICK = (Plan("titles", steps=1, rounds=2), Plan("long", steps=1, rounds=2))
 KINDS = {
     "ours": "taoemb sft",
@@ -40,6 +40,14 @@ TRIED = (
     "vocabulary-sized gradient of its own: now one lookup serves all passes; (4) queries and items went in two passes "
     "each, with 32% padding: now four passes over both in one pool, with 17%. Six and eight passes pad less and were "
     "no faster. Float32 gains only from (2) to (4): its time is matrix products."
+)
+LEFT = (
+    "What is left: two thirds of our step are matrix products, which both sides do alike; only padding (17% of ours; "
+    "theirs is a batch as long as its longest text) and bookkeeping can still be saved."
+)
+MEMORY = (
+    "Plain attention keeps its scores for the backward pass: on long texts it takes more memory than fused attention "
+    "(compare `before`). Where memory is short: encoder.attention=sdpa."
 )
 
 
@@ -183,12 +191,12 @@ def check_losses(found: dict[Contender, Found]) -> None:
             raise RuntimeError(f"{contender}: first loss {result.first_loss}, expected {expected}")
 
 
-def fastest(found: dict[Contender, Found], precision: str | None = None) -> Contender:
-    """sentence-transformers' fastest setting, of one precision or of all."""
+def fastest(found: dict[Contender, Found], precision: str | None = None, attention: str | None = None) -> Contender:
+    """sentence-transformers' fastest setting, of one precision or attention or of all."""
     rates = {
         contender: statistics.median(result.tokens_per_s)
         for contender, result in found.items()
-        if contender.theirs and precision in (None, contender.precision)
+        if contender.theirs and precision in (None, contender.precision) and attention in (None, contender.attention)
     }
     return max(rates, key=rates.__getitem__)
 
@@ -217,21 +225,24 @@ def table(title: str, found: dict[Contender, Found]) -> Table:
 
 
 def aims(found: dict[str, dict[Contender, Found]]) -> list[Aim]:
-    """1.5 times their best, and no precision in which we lose."""
+    """1.5 times their best, as it comes and tuned by hand, and no precision in which we lose."""
     ours = next(contender for contender in CONTENDERS if contender.ours)
     rows = []
     for texts, results in found.items():
-        best = fastest(results)
-        measured = against(results, ours, best)
-        met = measured.median >= AIM
-        rows.append(
-            Aim(
-                f"SFT on {texts}: {AIM}× tokens/s at our best precision against sentence-transformers' best",
-                f"{measured} against {KINDS[best.kind]} ({best.settings})",
-                met,
-                "" if met else TRIED,
+        for said, best in (
+            ("best precision and optimiser", fastest(results, attention="sdpa")),
+            ("best, its attention also set by hand as ours is by default", fastest(results)),
+        ):
+            measured = against(results, ours, best)
+            met = measured.median >= AIM
+            rows.append(
+                Aim(
+                    f"SFT on {texts}: {AIM}× tokens/s at our best precision against sentence-transformers' {said}",
+                    f"{measured} against {KINDS[best.kind]} ({best.settings})",
+                    met,
+                    "" if met else f"{TRIED} {LEFT}",
+                )
             )
-        )
     each = {
         f"{texts}, {contender.precision}": against(results, contender, fastest(results, contender.precision))
         for texts, results in found.items()
@@ -240,7 +251,9 @@ def aims(found: dict[str, dict[Contender, Found]]) -> list[Aim]:
     }
     lost = [name for name, measured in each.items() if measured.median < 1]
     said = "; ".join(f"{name} {measured}" for name, measured in each.items())
-    rows.append(Aim("SFT: no precision in which we lose on tokens/s", said, not lost, TRIED if lost else ""))
+    rows.append(
+        Aim("SFT: no precision in which we lose on tokens/s", said, not lost, f"{TRIED} {LEFT}" if lost else "")
+    )
     return rows
 
 
@@ -257,7 +270,7 @@ def main(quick: bool) -> None:
         each = tokens[texts].mean() / (2 * QUERIES)
         record.tables.append(table(f"{names[texts]} ({each:.0f} tokens a text on average)", results))
     record.aims.extend(aims(found))
-    record.notes.append(TRIED)
+    record.notes += [TRIED, MEMORY]
     record.notes.append(
         "Dropout is off for all: ours has none, theirs is set to 0. adamw_torch_fused is sentence-transformers' "
         "default, and ours. Loading, the first round and saving are not in the times; data loading, tokenising, "
