@@ -1,5 +1,6 @@
 """The text encoder: one class for training and for bulk embedding, for BERT-like models and decoder LLMs alike."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class Encoder(nn.Module):
         self._limits: dict[Kind, int] = {"query": spec.max_query_tokens, "item": spec.max_item_tokens}
         self._fast = {kind: _fast_tokenizer(tokenizer, limit) for kind, limit in self._limits.items()}
         self._pad_id = int(tokenizer.pad_token_id or 0)
+        self._takes_embeddings = "inputs_embeds" in inspect.signature(type(backbone).forward).parameters
         # Moves with .to(): tells the device without touching parameters, which ZeRO-3 may hold elsewhere.
         self.register_buffer("_place", torch.zeros(1, dtype=torch.int64), persistent=False)
 
@@ -92,6 +94,15 @@ class Encoder(nn.Module):
             orders = bucket_by_count(table.lengths, buckets)
         return [table.batch(order) for order in orders]
 
+    def tokenize_both(self, queries: Sequence[str], items: Sequence[str], buckets: int) -> list[TokenBatch]:
+        """Exactly min(`buckets`, N) token batches of queries and items in one pool; `forward` gives queries first.
+
+        One pool has fewer and better filled passes than two: a short item shares a pass with long queries.
+        """
+        ids = [*self._token_ids(queries, "query"), *self._token_ids(items, "item")]
+        table = TokenTable(ids, self._pad_id)
+        return [table.batch(order) for order in bucket_by_count(table.lengths, buckets)]
+
     def tokenize_online(self, texts: Sequence[str], kind: Kind) -> list[TokenBatch]:
         """Token batches of a few texts that are answered together, in the forward passes that cost least."""
         if not texts:
@@ -108,7 +119,8 @@ class Encoder(nn.Module):
         order = np.concatenate([batch.order for batch in batches])
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        parts = [self._embed(batch, device) for batch in batches]
+        looked_up = self._look_up(batches, device)
+        parts = [self._embed(batch, device, rows_NTD) for batch, rows_NTD in zip(batches, looked_up, strict=True)]
         return torch.cat(parts)[torch.from_numpy(back).to(device)]
 
     def encode(self, texts: Sequence[str], kind: Kind, progress: Progress | None = None) -> np.ndarray:
@@ -139,10 +151,27 @@ class Encoder(nn.Module):
             self.train(training)
         return vectors_ND
 
-    def _embed(self, batch: TokenBatch, device: torch.device) -> Tensor:
-        ids_NT = batch.input_ids_NT.to(device, non_blocking=True)
+    def _look_up(self, batches: Sequence[TokenBatch], device: torch.device) -> Sequence[Tensor | None]:
+        """Word embeddings (N, T, width) of each batch from one lookup; None where the backbone may look up by itself.
+
+        The gradient of a lookup is as large as the vocabulary's table, whatever the number of tokens: one of them is
+        made and added instead of one a batch.
+        """
+        alone = len(batches) < 2 or not torch.is_grad_enabled() or self.lora is not None
+        if alone or not self._takes_embeddings:
+            return [None] * len(batches)
+        ids_T = torch.cat([batch.input_ids_NT.reshape(-1) for batch in batches]).to(device, non_blocking=True)
+        rows_TD = self.backbone.get_input_embeddings()(ids_T)
+        parts = rows_TD.split([batch.input_ids_NT.numel() for batch in batches])
+        return [part.view(*batch.input_ids_NT.shape, -1) for part, batch in zip(parts, batches, strict=True)]
+
+    def _embed(self, batch: TokenBatch, device: torch.device, rows_NTD: Tensor | None = None) -> Tensor:
         mask_NT = batch.mask_NT.to(device, non_blocking=True)
-        hidden_NTD = self.backbone(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state
+        if rows_NTD is None:
+            read = {"input_ids": batch.input_ids_NT.to(device, non_blocking=True)}
+        else:
+            read = {"inputs_embeds": rows_NTD}
+        hidden_NTD = self.backbone(**read, attention_mask=mask_NT).last_hidden_state
         pooled_ND = pool(hidden_NTD, mask_NT, self.spec.pooling)
         return F.normalize(pooled_ND[:, : self.spec.dimension], dim=-1)
 

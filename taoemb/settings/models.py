@@ -41,7 +41,11 @@ class EncoderConfig(Section):
     precision: Literal["fp32", "bf16", "auto"] = Field(
         "fp32", description="Arithmetic of bulk embedding; `auto`: bf16 where the hardware has it."
     )
-    attention: str | None = Field(None, description="transformers' attn_implementation, e.g. sdpa, flash_attention_2.")
+    attention: str | None = Field(
+        None,
+        description="transformers' attn_implementation, e.g. sdpa, flash_attention_2; default: the model's own, but "
+        "eager where bf16 is trained on a CPU and texts have at most 128 tokens (more memory, much less time).",
+    )
     trust_remote_code: bool = False
 
 

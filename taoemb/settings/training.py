@@ -106,7 +106,7 @@ class EngineConfig(Section):
     offload: Literal["none", "optimizer", "optimizer+parameters"] = "none"
     gradient_accumulation: int = Field(1, ge=1, description="Backward passes a step; divides each rank's queries.")
     gradient_checkpointing: bool = False
-    length_buckets: int = Field(2, ge=1, description="Length-sorted forward passes a micro-batch is cut into.")
+    length_buckets: int = Field(4, ge=1, description="Length-sorted forward passes a micro-batch is cut into.")
     checkpoint_every: int = Field(100, ge=1, description="Steps.")
     keep_checkpoints: int = Field(2, ge=1)
     banks: Path | None = Field(

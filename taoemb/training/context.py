@@ -11,6 +11,7 @@ from taoemb.encoder.model import Encoder, load_encoder
 from taoemb.encoder.release import Release
 from taoemb.encoder.text import ItemTemplate
 from taoemb.errors import InputError
+from taoemb.training.attention import choose_attention
 from taoemb.training.checkpoint import RunFolder
 from taoemb.training.distributed import Ranks, check_divisible
 from taoemb.training.sampling import FalseNegatives, Positives, QueryOrder
@@ -61,13 +62,14 @@ class Context:
 def starting_encoder(context: Context) -> Encoder:
     """The parent release's shared encoder, or the one that the settings name."""
     if context.parent is None:
-        return load_encoder(context.config.encoder)
+        return choose_attention(load_encoder(context.config.encoder), context.config, context.ranks)
     if not context.parent.shared:
         raise InputError(
             f"{context.parent.path}: has separate encoders for queries and items; "
             "this objective trains one shared encoder: start from a release that has one"
         )
-    return context.parent.query_encoder(config=context.config.encoder)
+    encoder = context.parent.query_encoder(config=context.config.encoder)
+    return choose_attention(encoder, context.config, context.ranks)
 
 
 class Batches:

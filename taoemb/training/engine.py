@@ -35,6 +35,11 @@ def learning_rate(optim: OptimConfig, step: int, steps: int) -> float:
             return optim.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def autocasts(engine: EngineConfig, device: torch.device) -> bool:
+    """Whether weights stay float32 and matrix products are bf16."""
+    return engine.precision == "bf16-autocast" or (engine.precision == "auto" and has_bf16(device))
+
+
 def deepspeed_settings(engine: EngineConfig, optim: OptimConfig, device: torch.device) -> dict[str, Any]:
     """The DeepSpeed configuration (its JSON document) that the settings ask for."""
     zero: dict[str, Any] = {"stage": engine.zero_stage}
@@ -53,7 +58,7 @@ def deepspeed_settings(engine: EngineConfig, optim: OptimConfig, device: torch.d
     }
     if engine.precision == "bf16":
         settings["bf16"] = {"enabled": True}
-    if engine.precision == "bf16-autocast" or (engine.precision == "auto" and has_bf16(device)):
+    if autocasts(engine, device):
         settings["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     return settings | engine.deepspeed
 
@@ -96,6 +101,9 @@ class Engine:
         settings = deepspeed_settings(config, optim, ranks.device)
         with contextlib.redirect_stdout(io.StringIO()):  # its op builder prints
             self._engine, *_ = deepspeed.initialize(model=encoder, optimizer=optimizer, config=settings)
+        if ranks.world_size == 1 and config.zero_stage == 0:
+            # Alone there is nothing to average, yet DeepSpeed would copy all gradients into one buffer and back.
+            self._engine.enable_backward_allreduce = False
         # No dropout: old and new log-probabilities must come from the same arithmetic (paper section 3).
         _turn_dropout_off(encoder)
         self._engine.train(config.gradient_checkpointing)  # transformers recomputes activations in train mode only

@@ -77,11 +77,10 @@ class SFT(Supervised):
         own_Q = ranks.share(query_rows)
         own_items = np.concatenate([ranks.share(positive_rows), ranks.share(negative_rows)])
         with watch("tokenise"):
-            queries = self._encoder.tokenize(self._context.query_texts(own_Q), "query", buckets)
-            items = self._encoder.tokenize(self._context.item_texts(own_items, self._encoder), "item", buckets)
+            item_texts = self._context.item_texts(own_items, self._encoder)
+            batches = self._encoder.tokenize_both(self._context.query_texts(own_Q), item_texts, buckets)
         with watch("forward"):
-            vectors_QD = self.engine.embed(queries)
-            items_ND = self.engine.embed(items)
+            vectors_QD, items_ND = self.engine.embed(batches).split([len(own_Q), len(own_items)])
             candidates_MD = torch.cat(
                 [gather_with_gradient(part) for part in items_ND.split([len(own_Q), len(items_ND) - len(own_Q)])]
             )
@@ -99,7 +98,7 @@ class SFT(Supervised):
             "cosine_queries": mean_pairwise_cosine(vectors_QD.detach()),
             "cosine_items": mean_pairwise_cosine(candidates_MD.detach()),
         }
-        tokens = sum(int(batch.mask_NT.sum()) for batch in (*queries, *items))
+        tokens = sum(int(batch.mask_NT.sum()) for batch in batches)
         return loss, tokens * ranks.world_size, cosines
 
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:

@@ -18,6 +18,7 @@ from taoemb.encoder.batching import TokenBatch
 from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import Release
 from taoemb.retrieval.bank import ItemBank
+from taoemb.training.attention import choose_attention
 from taoemb.training.banks import CHUNK, fill_by_release, new_bank
 from taoemb.training.context import Context, starting_encoder
 from taoemb.training.distributed import gather_rows, gather_with_gradient
@@ -60,7 +61,11 @@ class Towers(Protocol):
 def start(context: Context, parent: Release, which: str) -> tuple[Encoder, ItemBank]:
     """The encoder that will be trained from `parent`, and the catalogue embedded before training."""
     shared = which != "query"
-    encoder = starting_encoder(context) if shared else parent.query_encoder(config=context.config.encoder)
+    if shared:
+        encoder = starting_encoder(context)
+    else:
+        encoder = parent.query_encoder(config=context.config.encoder)
+        encoder = choose_attention(encoder, context.config, context.ranks)
     bank = new_bank(context, encoder)
     fill_by_release(bank, context, encoder if shared else parent.item_encoder(config=context.config.encoder), parent)
     return encoder, bank

@@ -50,6 +50,32 @@ def test_forward_in_buckets_equals_encode(name: str, buckets: int, request, text
     assert_close(vectors.detach().numpy(), encoder.encode(texts, "query"))
 
 
+@BOTH
+def test_queries_and_items_in_one_pool_are_as_apart(name: str, request, texts: list[str], assert_close) -> None:
+    encoder: Encoder = request.getfixturevalue(name)
+    batches = encoder.tokenize_both(texts[:3], texts, buckets=4)
+    assert len(batches) == 4
+    together = encoder(batches).detach().numpy()
+    assert_close(together[:3], encoder.encode(texts[:3], "query"))
+    assert_close(together[3:], encoder.encode(texts, "item"))
+
+
+@BOTH
+def test_the_gradient_does_not_depend_on_the_batches(name: str, request, texts: list[str]) -> None:
+    """One lookup serves several batches; its gradient is the one that a single batch gives."""
+    encoder: Encoder = request.getfixturevalue(name)
+    direction = torch.randn(len(texts), encoder.spec.dimension, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for buckets in (1, 4):
+        encoder.zero_grad()
+        (encoder(encoder.tokenize(texts, "query", buckets)) * direction).sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None})
+    one, several = gradients
+    assert one.keys() == several.keys()
+    for parameter in one:
+        torch.testing.assert_close(several[parameter], one[parameter], atol=2e-5, rtol=1e-4)
+
+
 def test_left_padding_gives_the_same_vectors(qwen: Encoder, texts: list[str], assert_close) -> None:
     """A batch that someone else padded on the left, as decoders often are, is pooled where its last token stands."""
     (batch,) = qwen.tokenize(texts, "query", buckets=1)
