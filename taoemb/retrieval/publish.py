@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taoemb.config import MilvusConfig
+from taoemb.config import EncoderConfig, MilvusConfig
 from taoemb.data.dataset import Catalogue, open_catalogue
 from taoemb.encoder.manifest import collection_name
 from taoemb.errors import TaoembError
@@ -43,13 +43,20 @@ class Published:
 
 
 def publish(
-    release: "Release", data: Path, config: MilvusConfig, activate: bool = True, *, fill: Fill | None = None
+    release: "Release",
+    data: Path,
+    config: MilvusConfig,
+    activate: bool = True,
+    *,
+    encoder: EncoderConfig | None = None,
+    fill: Fill | None = None,
 ) -> Published:
     """Bind `release` to a verified collection of the items in `data`, and make it the active one.
 
     The alias moves only after the row count and the spot recall were checked; on failure everything that could be
-    searched before can be searched as before. With `activate=False` the release is bound but not active. `fill` puts
-    the rows into the store (default: embed what is new or changed and upsert it).
+    searched before can be searched as before. With `activate=False` the release is bound but not active. `encoder` says
+    how to embed in bulk (precision, backend, batch), not with what; `fill` puts the rows into the store (default: embed
+    what is new or changed and upsert it).
     Raises InputError for a bad dataset or another encoder's collection, TaoembError when verification fails.
     """
     started = time.monotonic()
@@ -63,7 +70,7 @@ def publish(
         if not _is_ready(store, state, len(rows)):
             if store.fields(name, manifest.item_encoder_digest) is None:
                 create(store, name, release, rows)
-            embedded, removed = (fill or upsert_changes(release))(store, name, rows, hashes)
+            embedded, removed = (fill or upsert_changes(release, encoder))(store, name, rows, hashes)
             recall = verify(store, name, rows.catalogue, manifest.metric)
             record(store, dataclasses.replace(state, status="ready"))
         entry = _bind(store, release, name, len(rows))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from taoemb.encoder.batching import TokenBatch
+from taoemb.encoder.bulk import bulk_embedder
 from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import Release
 from taoemb.retrieval.bank import ItemBank
@@ -63,7 +64,8 @@ def new_bank(context: Context, encoder: Encoder) -> ItemBank:
 def fill_bank(bank: ItemBank, context: Context, encoder: Encoder) -> None:
     """Embed the catalogue into the bank with `encoder` as it is."""
     encoder.to(context.ranks.device)
-    bank.fill(lambda rows: torch.from_numpy(encoder.encode(context.item_texts(rows, encoder), "item")), batch=CHUNK)
+    embed = bulk_embedder(encoder, "item", bank.n_items)  # the whole catalogue's size: all ranks choose alike
+    bank.fill(lambda rows: torch.from_numpy(embed(context.item_texts(rows, encoder), None)), batch=CHUNK)
 
 
 def start(context: Context, parent: Release, which: str) -> tuple[Encoder, ItemBank]:
