@@ -89,7 +89,9 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     named = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-    fast = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if any(f" {name}" in line for line in lines)]
+    fast = [
+        name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if any(f" {name}" in line for line in lines)
+    ]
     return f"{named} ({fast[0]})" if fast else named
 
 
