@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taoemb.config import MilvusConfig
-from taoemb.data.dataset import open_catalogue
 from taoemb.encoder.manifest import collection_name
 from taoemb.errors import InputError, TaoembError
 from taoemb.progress import progress
@@ -27,7 +26,7 @@ from taoemb.retrieval.connection import read_token
 from taoemb.retrieval.fill import Fill, create, embed, item_embedder, record
 from taoemb.retrieval.milvus import MilvusStore
 from taoemb.retrieval.registry import CollectionEntry
-from taoemb.retrieval.rows import TEXT_BYTES, ItemRows, fingerprint, item_rows, spans
+from taoemb.retrieval.rows import TEXT_BYTES, ItemRows, fingerprint, open_rows, spans
 
 if TYPE_CHECKING:
     from taoemb.config import EncoderConfig
@@ -78,7 +77,7 @@ def write_shard(
     `encoder` says how to embed in bulk (precision, backend, batch), not with what.
     Returns the file, its number of items, and whether it was written now.
     """
-    rows = item_rows(open_catalogue(data), release.manifest.item_template, data)
+    rows = open_rows(data, release.manifest.item_template)
     name = collection_name(config.prefix, release.manifest.item_encoder_digest)
     hashes = rows.hashes(*shard.span(len(rows)))
     file = folder / name / shard.file
@@ -93,7 +92,7 @@ def missing_shards(release: "Release", data: Path, config: MilvusConfig, folder:
 
     Raises InputError when it holds another set of shards, or shards of another catalogue or encoder.
     """
-    rows = item_rows(open_catalogue(data), release.manifest.item_template, data)
+    rows = open_rows(data, release.manifest.item_template)
     own = folder / collection_name(config.prefix, release.manifest.item_encoder_digest)
     shards = _shards(own, len(rows), config.bulk_rows) if any(own.glob("*.parquet")) else _set_of(of)
     if len(shards) != of:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taoemb.config import EncoderConfig, MilvusConfig
-from taoemb.data.dataset import Catalogue, open_catalogue
+from taoemb.data.dataset import Catalogue
 from taoemb.encoder.manifest import collection_name
 from taoemb.errors import TaoembError
 from taoemb.retrieval.fill import Fill, create, record, upsert_changes
 from taoemb.retrieval.milvus import MilvusStore
 from taoemb.retrieval.registry import CollectionEntry, ReleaseEntry, now
-from taoemb.retrieval.rows import fingerprint, item_rows
+from taoemb.retrieval.rows import fingerprint, open_rows
 from taoemb.retrieval.spotcheck import spot_recall
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def publish(
     """
     started = time.monotonic()
     manifest = release.manifest
-    rows = item_rows(open_catalogue(data), manifest.item_template, data)
+    rows = open_rows(data, manifest.item_template)
     name = collection_name(config.prefix, manifest.item_encoder_digest)
     hashes = rows.hashes()
     state = CollectionEntry(name, manifest.item_encoder_digest, "filling", fingerprint(hashes))
