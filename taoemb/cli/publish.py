@@ -57,7 +57,8 @@ def publish(
         raise InputError("--shard and --shards: give one of them")
     if bulk is not None and shard is not None:
         part = bulks.parse_shard(shard)
-        emit(bulks.write_shard(load_release(release), data, tree.milvus, bulk, part), json, title=f"Shard {shard}")
+        written = bulks.write_shard(load_release(release), data, tree.milvus, bulk, part, tree.encoder)
+        emit(written, json, title=f"Shard {shard}")
         return
     if bulk is not None:
         bulks.check_importable(tree.milvus)
@@ -67,8 +68,8 @@ def publish(
 
         missing = bulks.missing_shards(opened, data, tree.milvus, bulk, shards)
         run_shards(release, data, bulk, [part.number for part in missing], shards, tree)
-    fill = bulks.bulk_import(opened, bulk) if bulk is not None else None
-    result = run(opened, data, tree.milvus, activate, fill=fill)
+    fill = bulks.bulk_import(opened, bulk, tree.encoder) if bulk is not None else None
+    result = run(opened, data, tree.milvus, activate, encoder=tree.encoder, fill=fill)
     emit(dataclasses.asdict(result), json, title=f"Published to {tree.milvus.uri}")
 
 

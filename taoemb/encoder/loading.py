@@ -46,6 +46,7 @@ def load(source: ModelSource, config: EncoderConfig) -> Encoder:
         tokenizer,
         tokens_per_batch=config.tokens_per_batch,
         precision=config.precision,
+        bulk_backend=config.bulk_backend,
         lora=config.lora,
     ).eval()
 

@@ -24,6 +24,7 @@ from taoemb.progress import Progress
 
 Kind = Literal["query", "item"]
 BulkPrecision = Literal["fp32", "bf16", "auto"]
+BulkBackend = Literal["auto", "torch", "openvino"]
 TEXTS_AT_ONCE = 16_384
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 32_768}  # what fits a CPU's cache; what fills a GPU
 CALL_TOKENS = {"cpu": 32, "cuda": 8192}  # what one more forward pass costs, in tokens of a pass
@@ -57,15 +58,18 @@ class Encoder(nn.Module):
         *,
         tokens_per_batch: int | None = None,
         precision: BulkPrecision = "fp32",
+        bulk_backend: BulkBackend = "auto",
         lora: LoraConfig | None = None,
     ) -> None:
-        """`backbone` gives `last_hidden_state`; `tokens_per_batch` (None: by device) and `precision` are for bulk work.
+        """`backbone` gives `last_hidden_state`; `tokens_per_batch` (None: by device), `precision` and `bulk_backend`
+        (which `encoder.bulk` obeys) are for bulk work.
 
         `lora` describes the adapters when `backbone` is a peft model.
         """
         super().__init__()
         self.spec, self.backbone, self.tokenizer = spec, backbone, tokenizer
         self.tokens_per_batch, self.precision, self.lora = tokens_per_batch, precision, lora
+        self.bulk_backend = bulk_backend
         self.query_template = QueryTemplate(spec.query_template)
         self.item_template = ItemTemplate(spec.item_template)
         self._limits: dict[Kind, int] = {"query": spec.max_query_tokens, "item": spec.max_item_tokens}
@@ -74,6 +78,16 @@ class Encoder(nn.Module):
         self._takes_embeddings = "inputs_embeds" in inspect.signature(type(backbone).forward).parameters
         # Moves with .to(): tells the device without touching parameters, which ZeRO-3 may hold elsewhere.
         self.register_buffer("_place", torch.zeros(1, dtype=torch.int64), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._place.device
+
+    @property
+    def bf16(self) -> bool:
+        """Whether bulk work computes in bf16 here."""
+        return self.precision == "bf16" or (self.precision == "auto" and has_bf16(self.device))
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
@@ -113,7 +127,7 @@ class Encoder(nn.Module):
 
     def forward(self, batches: Sequence[TokenBatch]) -> Tensor:
         """Vectors (N, D) float32 with gradient, in the order of the texts that were tokenised."""
-        device = self._place.device
+        device = self.device
         if not batches:
             return torch.zeros(0, self.spec.dimension, device=device)
         order = np.concatenate([batch.order for batch in batches])
@@ -176,8 +190,7 @@ class Encoder(nn.Module):
         return F.normalize(pooled_ND[:, : self.spec.dimension], dim=-1)
 
     def _arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
-        bf16 = self.precision == "bf16" or (self.precision == "auto" and has_bf16(device))
-        return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+        return torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def _token_ids(self, texts: Sequence[str], kind: Kind) -> list[list[int]]:
         read = [self.query_template.render(text) for text in texts] if kind == "query" else list(texts)

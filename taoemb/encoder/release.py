@@ -38,7 +38,7 @@ from taoemb.errors import InputError
 
 __all__ = ["Manifest", "Release", "bind_collection", "collection_name", "load_release", "save_release"]
 
-_RUNTIME = {"lora", "attention", "tokens_per_batch", "precision", "trust_remote_code"}
+_RUNTIME = {"lora", "attention", "tokens_per_batch", "precision", "bulk_backend", "trust_remote_code"}
 
 
 @dataclass(frozen=True)

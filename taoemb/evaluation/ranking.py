@@ -9,6 +9,7 @@ import torch
 
 from taoemb.config import Config
 from taoemb.data.dataset import Catalogue
+from taoemb.encoder.bulk import bulk_embedder
 from taoemb.encoder.model import Encoder
 from taoemb.evaluation.qrels import Qrels
 from taoemb.evaluation.systems import System, encoders
@@ -79,7 +80,8 @@ def _dense(
 def embed_catalogue(encoder: Encoder, items: Catalogue, device: str) -> ItemBank:
     """A bank of the whole catalogue, streamed through the encoder."""
     bank = ItemBank(len(items), encoder.spec.dimension, device=device)
-    bank.fill(lambda rows: encoder.encode_tensor(items.texts(rows, encoder.item_template), "item"), batch=ITEMS_AT_ONCE)
+    embed, template = bulk_embedder(encoder, "item", len(items)), encoder.item_template
+    bank.fill(lambda rows: torch.from_numpy(embed(items.texts(rows, template), None)), batch=ITEMS_AT_ONCE)
     return bank
 
 

@@ -27,7 +27,9 @@ def run_shards(release: Path, data: Path, bulk: Path, missing: Sequence[int], of
     if not missing:
         return
     command = ["publish", "--release", str(release), "--data", str(data), "--bulk", str(bulk), "--json"]
-    command += ["--set", f"milvus={flow(config.milvus.model_dump(mode='json', exclude_unset=True))}"]
+    for section in ("milvus", "encoder"):
+        told = config.model_dump(mode="json", include={section}, exclude_unset=True).get(section, {})
+        command += ["--set", f"{section}={flow(told)}"]
     if config.job.backend == "local":
         run_job(_LocalShards(command, missing, of, config.job.ranks or 1), TITLE)
         return

@@ -19,18 +19,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taoemb.config import MilvusConfig
-from taoemb.data.dataset import open_catalogue
 from taoemb.encoder.manifest import collection_name
 from taoemb.errors import InputError, TaoembError
 from taoemb.progress import progress
 from taoemb.retrieval.connection import read_token
-from taoemb.retrieval.fill import Fill, create, embed, fastest_device, record
+from taoemb.retrieval.fill import Fill, create, embed, item_embedder, record
 from taoemb.retrieval.milvus import MilvusStore
 from taoemb.retrieval.registry import CollectionEntry
-from taoemb.retrieval.rows import TEXT_BYTES, ItemRows, fingerprint, item_rows, spans
+from taoemb.retrieval.rows import TEXT_BYTES, ItemRows, fingerprint, open_rows, spans
 
 if TYPE_CHECKING:
-    from taoemb.encoder.model import Encoder
+    from taoemb.config import EncoderConfig
+    from taoemb.encoder.bulk import Embed
     from taoemb.encoder.release import Release
 
 POLL_S = 2.0
@@ -64,18 +64,26 @@ def parse_shard(text: str) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
-def write_shard(release: "Release", data: Path, config: MilvusConfig, folder: Path, shard: Shard) -> dict[str, Any]:
+def write_shard(
+    release: "Release",
+    data: Path,
+    config: MilvusConfig,
+    folder: Path,
+    shard: Shard,
+    encoder: "EncoderConfig | None" = None,
+) -> dict[str, Any]:
     """Embed one shard of the catalogue into `folder`/{collection}/; Milvus is not asked. A finished shard stays.
 
+    `encoder` says how to embed in bulk (precision, backend, batch), not with what.
     Returns the file, its number of items, and whether it was written now.
     """
-    rows = item_rows(open_catalogue(data), release.manifest.item_template, data)
+    rows = open_rows(data, release.manifest.item_template)
     name = collection_name(config.prefix, release.manifest.item_encoder_digest)
     hashes = rows.hashes(*shard.span(len(rows)))
     file = folder / name / shard.file
     written = not _is_written(file, release, hashes)
     if written:
-        _write(file, rows, shard, hashes, release, release.item_encoder(device=fastest_device()))
+        _write(file, rows, shard, hashes, release, item_embedder(release, encoder, len(hashes)))
     return {"file": str(file), "items": len(hashes), "written": written}
 
 
@@ -84,7 +92,7 @@ def missing_shards(release: "Release", data: Path, config: MilvusConfig, folder:
 
     Raises InputError when it holds another set of shards, or shards of another catalogue or encoder.
     """
-    rows = item_rows(open_catalogue(data), release.manifest.item_template, data)
+    rows = open_rows(data, release.manifest.item_template)
     own = folder / collection_name(config.prefix, release.manifest.item_encoder_digest)
     shards = _shards(own, len(rows), config.bulk_rows) if any(own.glob("*.parquet")) else _set_of(of)
     if len(shards) != of:
@@ -96,7 +104,7 @@ def missing_shards(release: "Release", data: Path, config: MilvusConfig, folder:
     return missing
 
 
-def bulk_import(release: "Release", folder: Path) -> Fill:
+def bulk_import(release: "Release", folder: Path, encoder: "EncoderConfig | None" = None) -> Fill:
     """Fill a new collection from the shards in `folder`; missing ones are written first when there are none at all.
 
     Raises InputError on Milvus Lite, for a collection that already holds rows, or when shards are missing or stale.
@@ -108,7 +116,7 @@ def bulk_import(release: "Release", folder: Path) -> Fill:
         for shard in shards:
             _check_whole(folder / name, shard, release, hashes[slice(*shard.span(len(rows)))])
         record(store, CollectionEntry(name, release.manifest.item_encoder_digest, "filling", fingerprint(hashes)))
-        embedded = _write_missing(folder / name, shards, rows, hashes, release)
+        embedded = _write_missing(folder / name, shards, rows, hashes, release, encoder)
         jobs = _Jobs(config)
         job = jobs.running(name)
         if job is None and store.count(name) != len(rows):
@@ -180,20 +188,24 @@ def _is_written(file: Path, release: "Release", hashes: np.ndarray) -> bool:
 
 
 def _write_missing(
-    folder: Path, shards: Sequence[Shard], rows: ItemRows, hashes: np.ndarray, release: "Release"
+    folder: Path,
+    shards: Sequence[Shard],
+    rows: ItemRows,
+    hashes: np.ndarray,
+    release: "Release",
+    encoder: "EncoderConfig | None",
 ) -> int:
     missing = [shard for shard in shards if not (folder / shard.file).exists()]
     if not missing:
         return 0
-    encoder = release.item_encoder(device=fastest_device())
+    items = sum(stop - start for start, stop in (shard.span(len(rows)) for shard in missing))
+    embedder = item_embedder(release, encoder, items)
     for shard in missing:
-        _write(folder / shard.file, rows, shard, hashes[slice(*shard.span(len(rows)))], release, encoder)
-    return sum(stop - start for start, stop in (shard.span(len(rows)) for shard in missing))
+        _write(folder / shard.file, rows, shard, hashes[slice(*shard.span(len(rows)))], release, embedder)
+    return items
 
 
-def _write(
-    file: Path, rows: ItemRows, shard: Shard, hashes: np.ndarray, release: "Release", encoder: "Encoder"
-) -> None:
+def _write(file: Path, rows: ItemRows, shard: Shard, hashes: np.ndarray, release: "Release", embedder: "Embed") -> None:
     """One shard, whole or not at all."""
     notes = {_CONTENT: fingerprint(hashes), _OWNER: release.manifest.item_encoder_digest}
     schema = _schema(rows.signals).with_metadata(notes)
@@ -204,7 +216,7 @@ def _write(
         pq.ParquetWriter(partial, schema) as writer,
         progress(f"embed shard {shard.number}/{shard.of}", stop - start) as bar,
     ):
-        for entities, vectors in embed(rows, spans(start, stop, _BATCH), encoder):
+        for entities, vectors in embed(rows, spans(start, stop, _BATCH), embedder):
             offsets = np.arange(0, vectors.size + 1, vectors.shape[1], dtype=np.int32)
             column = pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
             rest = [

@@ -14,7 +14,8 @@ from taoemb.retrieval.registry import CollectionEntry
 from taoemb.retrieval.rows import ItemRows, fingerprint, spans, with_vectors
 
 if TYPE_CHECKING:
-    from taoemb.encoder.model import Encoder
+    from taoemb.config import EncoderConfig
+    from taoemb.encoder.bulk import Embed
     from taoemb.encoder.release import Release
 
 Fill = Callable[[MilvusStore, str, ItemRows, np.ndarray], tuple[int, int]]
@@ -23,8 +24,11 @@ Fill = Callable[[MilvusStore, str, ItemRows, np.ndarray], tuple[int, int]]
 _LOOKED_UP = 1_000_000  # stored ids compared with the catalogue at once
 
 
-def upsert_changes(release: "Release") -> Fill:
-    """Embed and upsert the items that are new or changed, and delete those that left the catalogue."""
+def upsert_changes(release: "Release", encoder: "EncoderConfig | None" = None) -> Fill:
+    """Embed and upsert the items that are new or changed, and delete those that left the catalogue.
+
+    `encoder` says how to embed in bulk (precision, backend, batch), not with what.
+    """
 
     def fill(store: MilvusStore, name: str, rows: ItemRows, hashes: np.ndarray) -> tuple[int, int]:
         changed, gone = _compare(store, name, rows.catalogue, hashes)
@@ -33,7 +37,7 @@ def upsert_changes(release: "Release") -> Fill:
         record(store, CollectionEntry(name, digest, "filling", fingerprint(hashes)))
         if changed.any():
             fields = store.fields(name, digest) or frozenset()
-            _upsert(store, name, rows, changed, fields, release.item_encoder(device=fastest_device()))
+            _upsert(store, name, rows, changed, fields, item_embedder(release, encoder, int(changed.sum())))
         store.delete(name, gone)
         store.flush(name)
         return int(changed.sum()), len(gone)
@@ -47,8 +51,16 @@ def create(store: MilvusStore, name: str, release: "Release", rows: ItemRows) ->
     store.create_collection(name, manifest.dimension, manifest.metric, rows.signals, manifest.item_encoder_digest)
 
 
+def item_embedder(release: "Release", config: "EncoderConfig | None", expected: int) -> "Embed":
+    """What embeds about `expected` items with the release's item encoder; adapters of `config` belong to training."""
+    from taoemb.encoder.bulk import bulk_embedder
+
+    config = config and config.model_copy(update={"lora": None})
+    return bulk_embedder(release.item_encoder(device=fastest_device(), config=config), "item", expected)
+
+
 def embed(
-    rows: ItemRows, parts: Iterable[tuple[int, int]], encoder: "Encoder", wanted_N: np.ndarray | None = None
+    rows: ItemRows, parts: Iterable[tuple[int, int]], embedder: "Embed", wanted_N: np.ndarray | None = None
 ) -> Iterator[tuple[list[dict[str, Any]], np.ndarray]]:
     """(entities, vectors (n, D)) of the rows start … stop - 1 of each part; `wanted_N` (bool) leaves rows out."""
     for start, stop in parts:
@@ -56,7 +68,7 @@ def embed(
         if wanted_N is not None:
             read = [row for row, wanted in zip(read, wanted_N[start:stop], strict=True) if wanted]
         if read:
-            yield [entity for entity, _ in read], encoder.encode([text for _, text in read], "item")
+            yield [entity for entity, _ in read], embedder([text for _, text in read], None)
 
 
 def record(store: MilvusStore, state: CollectionEntry) -> None:
@@ -107,13 +119,13 @@ def _check_removal(store: MilvusStore, name: str, gone: int) -> None:
 
 
 def _upsert(
-    store: MilvusStore, name: str, rows: ItemRows, changed: np.ndarray, fields: frozenset[str], encoder: "Encoder"
+    store: MilvusStore, name: str, rows: ItemRows, changed: np.ndarray, fields: frozenset[str], embedder: "Embed"
 ) -> None:
     """Embed the changed rows and write them; one batch is written while the next is embedded."""
     touched = (part for part in spans(0, len(rows), store.config.batch) if changed[slice(*part)].any())
     writing: Future[None] | None = None
     with ThreadPoolExecutor(1) as writer, progress("embed and publish", int(changed.sum())) as bar:
-        for entities, vectors in embed(rows, touched, encoder, changed):
+        for entities, vectors in embed(rows, touched, embedder, changed):
             if writing is not None:
                 writing.result()
             kept = [{field: value for field, value in entity.items() if field in fields} for entity in entities]

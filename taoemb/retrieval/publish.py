@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taoemb.config import MilvusConfig
-from taoemb.data.dataset import Catalogue, open_catalogue
+from taoemb.config import EncoderConfig, MilvusConfig
+from taoemb.data.dataset import Catalogue
 from taoemb.encoder.manifest import collection_name
 from taoemb.errors import TaoembError
 from taoemb.retrieval.fill import Fill, create, record, upsert_changes
 from taoemb.retrieval.milvus import MilvusStore
 from taoemb.retrieval.registry import CollectionEntry, ReleaseEntry, now
-from taoemb.retrieval.rows import fingerprint, item_rows
+from taoemb.retrieval.rows import fingerprint, open_rows
 from taoemb.retrieval.spotcheck import spot_recall
 
 if TYPE_CHECKING:
@@ -43,18 +43,25 @@ class Published:
 
 
 def publish(
-    release: "Release", data: Path, config: MilvusConfig, activate: bool = True, *, fill: Fill | None = None
+    release: "Release",
+    data: Path,
+    config: MilvusConfig,
+    activate: bool = True,
+    *,
+    encoder: EncoderConfig | None = None,
+    fill: Fill | None = None,
 ) -> Published:
     """Bind `release` to a verified collection of the items in `data`, and make it the active one.
 
     The alias moves only after the row count and the spot recall were checked; on failure everything that could be
-    searched before can be searched as before. With `activate=False` the release is bound but not active. `fill` puts
-    the rows into the store (default: embed what is new or changed and upsert it).
+    searched before can be searched as before. With `activate=False` the release is bound but not active. `encoder` says
+    how to embed in bulk (precision, backend, batch), not with what; `fill` puts the rows into the store (default: embed
+    what is new or changed and upsert it).
     Raises InputError for a bad dataset or another encoder's collection, TaoembError when verification fails.
     """
     started = time.monotonic()
     manifest = release.manifest
-    rows = item_rows(open_catalogue(data), manifest.item_template, data)
+    rows = open_rows(data, manifest.item_template)
     name = collection_name(config.prefix, manifest.item_encoder_digest)
     hashes = rows.hashes()
     state = CollectionEntry(name, manifest.item_encoder_digest, "filling", fingerprint(hashes))
@@ -63,7 +70,7 @@ def publish(
         if not _is_ready(store, state, len(rows)):
             if store.fields(name, manifest.item_encoder_digest) is None:
                 create(store, name, release, rows)
-            embedded, removed = (fill or upsert_changes(release))(store, name, rows, hashes)
+            embedded, removed = (fill or upsert_changes(release, encoder))(store, name, rows, hashes)
             recall = verify(store, name, rows.catalogue, manifest.metric)
             record(store, dataclasses.replace(state, status="ready"))
         entry = _bind(store, release, name, len(rows))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from taoemb.data.dataset import Catalogue
+from taoemb.data.dataset import Catalogue, open_catalogue
 from taoemb.data.schemas import file_name
 from taoemb.encoder.text import ItemTemplate
 from taoemb.errors import InputError
@@ -29,6 +30,7 @@ TEXT_BYTES = {
 }  # longer values are cut, they only serve filters and display
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BATCH = 4096
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # json.dumps would make one for each row
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,19 @@ class ItemRows:
         entity = {"item_id": record["item_id"], "price": _number(record["price"])}
         entity |= {name: _cut(record[name], limit) for name, limit in TEXT_BYTES.items()}
         entity |= {name: _number(record[name]) for name in self.signals}
-        content = json.dumps([text, entity], sort_keys=True, ensure_ascii=False).encode()
+        content = _JSON.encode([text, entity]).encode()
         digest = hashlib.blake2b(content, digest_size=8).digest()
         entity["row_hash"] = int.from_bytes(digest, "little", signed=True)
         return entity, text
+
+
+def open_rows(data: Path, template: str) -> ItemRows:
+    """The rows of a dataset folder's catalogue, mapped from a temporary file: memory doesn't grow with the catalogue.
+
+    The file is gone when its rows are (POSIX keeps what is mapped). Raises InputError for a bad items.parquet.
+    """
+    with tempfile.TemporaryDirectory(prefix="taoemb-items-") as scratch:
+        return item_rows(open_catalogue(data, Path(scratch)), template, data)
 
 
 def item_rows(catalogue: Catalogue, template: str, root: Path) -> ItemRows:

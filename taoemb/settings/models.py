@@ -41,6 +41,11 @@ class EncoderConfig(Section):
     precision: Literal["fp32", "bf16", "auto"] = Field(
         "fp32", description="Arithmetic of bulk embedding; `auto`: bf16 where the hardware has it."
     )
+    bulk_backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="What embeds catalogues on a CPU (a GPU always runs torch); `auto`: openvino where it is "
+        "installed, the model can be converted and there are enough items to pay for that.",
+    )
     attention: str | None = Field(
         None,
         description="transformers' attn_implementation, e.g. sdpa, flash_attention_2; default: the model's own, but "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from taoemb.encoder.bulk import bulk_embedder
 from taoemb.encoder.manifest import sha256_file
 from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import Release
@@ -26,7 +27,8 @@ def new_bank(context: Context, encoder: Encoder) -> ItemBank:
 def fill_bank(bank: ItemBank, context: Context, encoder: Encoder) -> None:
     """Embed the catalogue into the bank with `encoder` as it is."""
     encoder.to(context.ranks.device)
-    bank.fill(lambda rows: torch.from_numpy(encoder.encode(context.item_texts(rows, encoder), "item")), batch=CHUNK)
+    embed = bulk_embedder(encoder, "item", bank.n_items)  # the whole catalogue's size: all ranks choose alike
+    bank.fill(lambda rows: torch.from_numpy(embed(context.item_texts(rows, encoder), None)), batch=CHUNK)
 
 
 def fill_by_release(bank: ItemBank, context: Context, encoder: Encoder, release: Release) -> None:
@@ -54,6 +56,7 @@ def _kept(context: Context, encoder: Encoder, release: Release) -> Path | None:
         "encoder": release.manifest.item_encoder_digest,
         "spec": asdict(encoder.spec),
         "precision": encoder.precision,
+        "backend": encoder.bulk_backend,
         "ranks": context.ranks.world_size,
     }
     return root / hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]

@@ -141,7 +141,7 @@ def test_shards_are_written_side_by_side_and_once(releases, site, data, monkeypa
     assert [one["items"] for one in written] == [15, 15, 15]
     assert all(one["written"] for one in written)
     encode, texts = Encoder.encode, []
-    monkeypatch.setattr(Encoder, "encode", lambda self, some, kind: texts.extend(some) or encode(self, some, kind))
+    monkeypatch.setattr(Encoder, "encode", lambda self, some, *how: texts.extend(some) or encode(self, some, *how))
     assert not write_shard(releases.base, data, site.config, folder, Shard(4, 4))["written"]
     assert texts == []
     result = publish(releases.base, data, site.config, fill=bulk_import(releases.base, folder))

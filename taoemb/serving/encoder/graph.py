@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from taoemb.encoder.model import Encoder
-from taoemb.encoder.pooling import pool
+from taoemb.encoder.whole import Whole
 from taoemb.errors import InputError
 
 GraphPrecision = Literal["fp32", "int8"]
@@ -70,19 +68,6 @@ def _make(encoder: Encoder, digest: str, precision: GraphPrecision, kept: Path |
             quantise(source, target)
 
 
-class _Whole(nn.Module):
-    """From token ids to vectors, without the lists and dataclasses of the encoder."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.backbone, self.spec = encoder.backbone, encoder.spec
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden_NTD = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        pooled_ND = pool(hidden_NTD, attention_mask, self.spec.pooling)
-        return F.normalize(pooled_ND[:, : self.spec.dimension], dim=-1)
-
-
 def export(encoder: Encoder, path: Path) -> None:
     """Write the fp32 graph, with free numbers of texts and tokens. Raises InputError when torch can't export it."""
     [batch] = encoder.tokenize(["red running shoes", "usb c"], "query", 1)  # no axis of length 1: it would be fixed
@@ -94,7 +79,7 @@ def export(encoder: Encoder, path: Path) -> None:
         warnings.simplefilter("ignore")  # about its own insides
         try:
             torch.onnx.export(
-                _Whole(encoder).eval(),
+                Whole(encoder).eval(),
                 (batch.input_ids_NT, batch.mask_NT),
                 str(path),
                 input_names=list(INPUTS),
