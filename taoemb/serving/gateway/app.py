@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from taoemb import __version__
 from taoemb.config import GatewayConfig, KServeConfig
-from taoemb.hosting.garbage import spare_what_stays
+from taoemb.hosting.pauses import spare_what_stays
 from taoemb.serving.gateway.arms import ArmFailure, EncoderClient
 from taoemb.serving.gateway.errors import refuse
 from taoemb.serving.gateway.limits import BodyLimit

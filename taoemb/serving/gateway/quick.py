@@ -5,7 +5,8 @@ request, and whatever is wrong with it, is left to the route that the OpenAPI pa
 it came, so there is one place that says what a bad request is.
 """
 
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -18,7 +19,7 @@ from taoemb.serving.gateway.models import SearchBody
 
 Answer = Callable[[SearchBody], Awaitable[Response]]
 PATH = "/search"
-_ROUTE_ONLY = frozenset((b"x-taoemb-arm", b"x-taoemb-tester", b"transfer-encoding"))
+_ROUTE_ONLY = frozenset((b"x-taoemb-arm", b"x-taoemb-tester"))
 
 
 class QuickSearch:
@@ -33,13 +34,13 @@ class QuickSearch:
             await self._app(scope, receive, send)
             return
         try:
-            message = await receive()
+            messages = await _whole(receive)
         except HTTPException as error:
             await problem(error.status_code, error.detail)(scope, receive, send)
             return
-        body = _read(message)
+        body = _read(messages)
         if body is None:
-            await self._app(scope, _again(message, receive), send)
+            await self._app(scope, _again(messages, receive), send)
             return
         try:
             response = await self._answer(body)
@@ -61,21 +62,29 @@ def _is_plain(scope: Scope) -> bool:
     return kind == b"application/json"
 
 
-def _read(message: Message) -> SearchBody | None:
-    """The search; None when it came in parts, or is not one."""
-    if message["type"] != "http.request" or message.get("more_body", False):
+async def _whole(receive: Receive) -> list[Message]:
+    """The messages of a body. Raises HTTPException when `BodyLimit` does."""
+    messages = [await receive()]
+    while messages[-1].get("more_body", False):
+        messages.append(await receive())
+    return messages
+
+
+def _read(messages: Sequence[Message]) -> SearchBody | None:
+    """The search; None when it is not one, or the client has gone."""
+    if messages[-1]["type"] != "http.request":
         return None
     try:
-        return SearchBody.model_validate_json(message.get("body", b""))
+        return SearchBody.model_validate_json(b"".join(message.get("body", b"") for message in messages))
     except ValidationError:
         return None
 
 
-def _again(first: Message, receive: Receive) -> Receive:
-    """A `receive` that gives `first` once more and then goes on."""
-    waiting = [first]
+def _again(messages: Sequence[Message], receive: Receive) -> Receive:
+    """A `receive` that gives `messages` once more and then goes on."""
+    waiting = deque(messages)
 
     async def replayed() -> Message:
-        return waiting.pop() if waiting else await receive()
+        return waiting.popleft() if waiting else await receive()
 
     return replayed
