@@ -15,6 +15,8 @@ from typing import Literal
 Rival = Literal["infinity", "openvino"]
 REQUIREMENTS = {"infinity": "requirements.txt", "openvino": "requirements-openvino.txt"}
 """infinity-emb; SentenceTransformer with its OpenVINO backend."""
+UNWANTED = {"infinity": (), "openvino": ("torchvision",)}
+"""Not needed for texts, and its usual build can't be imported beside a CPU build of torch."""
 _HERE = Path(__file__).resolve().parent
 _PLACE = _HERE.parent.parent / ".venv-rivals"
 _INSTALLED = "installed.txt"
@@ -31,8 +33,10 @@ def python(rival: Rival) -> Path:
     if not (note.is_file() and note.read_text(encoding="utf-8") == wanted):
         print(f"installing {REQUIREMENTS[rival]} into {folder}", file=sys.stderr)
         venv.create(folder, clear=True, with_pip=True)
-        command = [interpreter, "-m", "pip", "install", "--quiet", "--requirement", _HERE / REQUIREMENTS[rival]]
-        subprocess.run(command, check=True)
+        pip = [interpreter, "-m", "pip", "--quiet"]
+        subprocess.run([*pip, "install", "--requirement", _HERE / REQUIREMENTS[rival]], check=True)
+        if UNWANTED[rival]:
+            subprocess.run([*pip, "uninstall", "--yes", *UNWANTED[rival]], check=True)
         note.write_text(wanted, encoding="utf-8")
     return interpreter
 
