@@ -10,6 +10,7 @@ from pathlib import Path
 from taoemb.config import EncoderServerConfig
 from taoemb.encoder.manifest import read_manifest
 from taoemb.hosting.entry import check_port, import_kserve, stop_with_parent
+from taoemb.hosting.pauses import spare_what_stays
 from taoemb.serving.traffic import RELEASE_HEADER
 
 
@@ -50,12 +51,17 @@ def serve_encoder(
     metrics.release.info({"digest": model.digest, "backend": config.backend, "precision": config.precision})
     metrics.min_cosine.set(model.min_cosine)
     routes = EncoderRoutes(Served(name, model.digest, model.dimension), encoder_batcher(model, config), config)
+
+    def ready() -> None:
+        spare_what_stays()
+        on_ready(model.digest)
+
     server = BoundServer(
         host,
         port,
         drain_s=config.drain_s,
         linger_s=config.linger_s,
         headers=[(RELEASE_HEADER, model.digest)],
-        on_ready=lambda: on_ready(model.digest),
+        on_ready=ready,
     )
     server.serve(EncoderModel(name, model.dimension), routes.routes())

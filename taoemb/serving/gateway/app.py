@@ -12,11 +12,13 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from taoemb import __version__
 from taoemb.config import GatewayConfig, KServeConfig
+from taoemb.hosting.pauses import spare_what_stays
 from taoemb.serving.gateway.arms import ArmFailure, EncoderClient
 from taoemb.serving.gateway.errors import refuse
 from taoemb.serving.gateway.limits import BodyLimit
 from taoemb.serving.gateway.metrics import gateway_metrics
 from taoemb.serving.gateway.operators import OperatorRoutes
+from taoemb.serving.gateway.quick import QuickSearch
 from taoemb.serving.gateway.record import Rows
 from taoemb.serving.gateway.search import Searcher
 from taoemb.serving.gateway.search_pool import SearchPool, Store
@@ -51,6 +53,7 @@ def create_app(
         if store.is_open and watch.current is not None:
             with suppress(ArmFailure):
                 await store.bound(watch.current.control.release)
+        spare_what_stays()
         yield {"draining": False}
         watch.stop()
         await store.close()
@@ -60,6 +63,7 @@ def create_app(
     app = FastAPIOffline(  # /docs without a content network: shops' clusters often reach none
         redoc_url=None, title="taoemb search gateway", version=__version__, description=DESCRIPTION, lifespan=lifespan
     )
+    app.add_middleware(QuickSearch, answer=shoppers.answer)
     app.add_middleware(BodyLimit, most=int(config.max_body_mb * 1e6))
     app.add_exception_handler(RequestValidationError, refuse)
     app.include_router(shoppers.router())

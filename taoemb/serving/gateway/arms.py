@@ -139,7 +139,10 @@ class EncoderClient:
         if self._session is None:  # here, because it belongs to the running loop
             connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEP_ALIVE_S)
             self._session = aiohttp.ClientSession(
-                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers={"content-type": "application/json"}
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"content-type": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=None),  # ours stands around the call
             )
         async with self._session.post(url, data=body, allow_redirects=False) as reply:
             return _Reply(reply.status, reply.headers.get(RELEASE_HEADER), await reply.read())

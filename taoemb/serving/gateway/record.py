@@ -5,7 +5,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from taoemb.serving.gateway.models import Event, Item, Page, Source, Timings
+from taoemb.serving.gateway.models import Event
 from taoemb.serving.gateway.search import Ask, Served
 
 
@@ -36,20 +36,20 @@ def timed(served: Served, at: float, total_s: float) -> Timed:
     return Timed(at, total_s, encoder_s, search_s)
 
 
-def page(ask: Ask, served: Served, times: Timed) -> Page:
-    """The reply. The search must have been served."""
-    return Page(
-        request_id=ask.request_id,
-        unit=ask.unit,
-        rollout=served.traffic.rollout if served.traffic is not None else "",
-        assigned=served.assigned,
-        served=served.served,
-        release=_only(served, "release"),
-        collection=_only(served, "collection"),
-        sources=[Source(arm=one.arm, release=one.release, collection=one.collection) for one in served.rankings],
-        items=[Item(**vars(hit), team=team) for hit, team in served.items],
-        timings=Timings(**_milliseconds(times)),
-    )
+def page(ask: Ask, served: Served, times: Timed) -> dict[str, Any]:
+    """The reply, a `models.Page` as plain values. The search must have been served."""
+    return {
+        "request_id": ask.request_id,
+        "unit": ask.unit,
+        "rollout": served.traffic.rollout if served.traffic is not None else "",
+        "assigned": served.assigned,
+        "served": served.served,
+        "release": _only(served, "release"),
+        "collection": _only(served, "collection"),
+        "sources": [{"arm": one.arm, "release": one.release, "collection": one.collection} for one in served.rankings],
+        "items": [vars(hit) | {"team": team} for hit, team in served.items],
+        "timings": _milliseconds(times),
+    }
 
 
 def page_row(ask: Ask, served: Served, times: Timed) -> dict[str, Any]:

@@ -112,6 +112,8 @@ class SearchPool:
     async def _opened(self) -> Store:
         if self._store is None:
             raise ArmFailure("search", "the vector store is closed")
+        if self._store.done():
+            return self._store.result()
         try:
             return await asyncio.wait_for(asyncio.shield(self._store), self._timeout_s)
         except TimeoutError:

@@ -6,6 +6,7 @@ import time
 import uuid
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -50,6 +51,7 @@ class ShopperRoutes:
     def __init__(self, config: GatewayConfig, searcher: Searcher, metrics: GatewayMetrics) -> None:
         self._config, self._searcher, self._metrics = config, searcher, metrics
         self._under_way = 0
+        self._parts = [metrics.seconds.labels(part) for part in ("total", "encoder", "search", "gateway")]
         self.rows: Rows | None = None
         """Set once the process has started."""
 
@@ -65,11 +67,11 @@ class ShopperRoutes:
         self, parameters: Annotated[SearchParameters, Query()], arm: ArmHeader = None, token: TokenHeader = None
     ) -> Response:
         """Search the catalogue."""
-        return await self._answer(parameters.body(), arm, token)
+        return await self.answer(parameters.body(), arm, token)
 
     async def search_body(self, body: SearchBody, arm: ArmHeader = None, token: TokenHeader = None) -> Response:
         """Search the catalogue, with all kinds of filters."""
-        return await self._answer(body, arm, token)
+        return await self.answer(body, arm, token)
 
     async def take(self, events: Events) -> Response:
         """Report what shoppers did: one event, a list, or an object with `events`."""
@@ -81,7 +83,8 @@ class ShopperRoutes:
             self._metrics.events.labels(event.type).inc()
         return JSONResponse({"accepted": len(taken)}, 202)
 
-    async def _answer(self, body: SearchBody, arm: ArmName | None, token: str | None) -> Response:
+    async def answer(self, body: SearchBody, arm: ArmName | None = None, token: str | None = None) -> Response:
+        """The page of a search. Raises RequestValidationError for what is beyond this gateway's limits."""
         at, began = time.time(), time.perf_counter()
         forced = arm or body.arm
         if forced is not None and not self._may_force(token):
@@ -107,15 +110,14 @@ class ShopperRoutes:
         metrics, times = self._metrics, timed(served, at, time.perf_counter() - began)
         metrics.searches.labels(served.assigned, served.served, status(served)).inc()
         own_s = max(0.0, times.total_s - times.encoder_s - times.search_s)
-        parts = {"total": times.total_s, "encoder": times.encoder_s, "search": times.search_s, "gateway": own_s}
-        for part, seconds in parts.items():
-            metrics.seconds.labels(part).observe(seconds)
+        for part, seconds in zip(self._parts, (times.total_s, times.encoder_s, times.search_s, own_s), strict=True):
+            part.observe(seconds)
         if self.rows is not None:
             self.rows.page(page_row(ask, served, times))
         if not served.rankings:
             _log.error("search %s failed: %s", ask.request_id, "; ".join(served.problems) or "no time was left")
             return problem(503, f"no arm answered within {self._config.patience_s:g} s", RETRY)
-        return Response(page(ask, served, times).model_dump_json(), media_type="application/json")
+        return Response(orjson.dumps(page(ask, served, times)), media_type="application/json")
 
     def _ask(self, body: SearchBody, forced: ArmName | None) -> Ask:
         config, k = self._config, body.k or self._config.k
