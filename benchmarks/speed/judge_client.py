@@ -283,7 +283,7 @@ async def _by_aiohttp(url: str, bodies: Sequence[bytes]) -> float:
 
 
 def transports(url: str, pairs: Sequence[Pair], rounds: int) -> Table:
-    """What one request costs the interpreter beside the optimiser, by the client that the judge's was and is built on."""
+    """What one request costs the interpreter, by the HTTP client that ours was and is built on."""
     rubric = load_rubric("v1")
     bodies = [json.dumps({"messages": build_messages(rubric, p.query, p.item, 256)}).encode() for p in pairs]
     route = f"{url}/chat/completions"

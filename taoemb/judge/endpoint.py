@@ -3,8 +3,8 @@
 Requests and answers have the shape of OpenAI's API; several pairs go in one request by vLLM's route
 `…/chat/completions/batch` (`messages` is a list of conversations, the answer has one choice a conversation).
 
-aiohttp, because a step may be thousands of requests beside the optimiser: with 32 under way httpx takes some twenty times
-as long of the interpreter for each (benchmarks/speed/judge_client.py).
+aiohttp, because a step may be thousands of requests beside the optimiser: with 32 under way httpx takes some twenty
+times as long of the interpreter for each (benchmarks/speed/judge_client.py).
 """
 
 import json
