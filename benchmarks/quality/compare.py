@@ -68,7 +68,7 @@ def baselines(truth: TrueGrades) -> dict[str, PerQuery]:
     from taoemb.config import EncoderConfig
     from taoemb.encoder.model import load_encoder
 
-    encoder = load_encoder(EncoderConfig(precision="auto"))
+    encoder = load_encoder(EncoderConfig(precision="auto", item_template="{title}"))
     zero_shot = truth.of_encoder(encoder, embed_items(encoder, truth.data))
     return {"BM25": truth.of_ranking(truth.route_QN), "zero-shot": zero_shot}
 
@@ -159,7 +159,7 @@ def main() -> None:
     record.aims = aims(systems, truth)
     record.notes = [
         f"{size.items:,} items, {size.queries:,} queries, {len(size.seeds)} seeds, a process a core with one thread. "
-        f"Reward: {JUDGE}. A real LLM's answering time is not in the seconds; the judge's latency has its own page."
+        f"Items are read by their titles. Reward: {JUDGE}. A real LLM's answering time is not in the seconds; the judge's latency has its own page."
     ]
     print_record(record)
     if not quick:

@@ -22,6 +22,7 @@ PLAIN = (
     "engine.trackers=[]",
     "engine.checkpoint_every=1000000",
     "encoder.precision=auto",
+    "encoder.item_template='{title}'",
     f"engine.banks={WORK / 'banks'}",
 )
 PROBED = range(2, 8)  # steps that tell what one costs, after a warm-up
