@@ -158,8 +158,8 @@ def main() -> None:
     record.tables = [goodrate_table(systems, truth), other_table(systems, seconds), difference_table(systems, truth)]
     record.aims = aims(systems, truth)
     record.notes = [
-        f"{size.items:,} items, {size.queries:,} queries, {len(size.seeds)} seeds, a process a core with one thread. "
-        f"Items are read by their titles. Reward: {JUDGE}. A real LLM's answering time is not in the seconds; the judge's latency has its own page."
+        f"{size.items:,} items read by their titles, {size.queries:,} queries, {len(size.seeds)} seeds, a process a "
+        f"core with one thread. Reward: {JUDGE}. A real LLM's time to answer is not in the seconds."
     ]
     print_record(record)
     if not quick:
