@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 
 from taoemb.config import EncoderConfig, LoraConfig
@@ -71,6 +72,7 @@ class Encoder(nn.Module):
         self.spec, self.backbone, self.tokenizer = spec, backbone, tokenizer
         self.tokens_per_batch, self.precision, self.lora = tokens_per_batch, precision, lora
         self.bulk_backend = bulk_backend
+        self.compiled = False
         self.query_template = QueryTemplate(spec.query_template)
         self.item_template = ItemTemplate(spec.item_template)
         self._limits: dict[Kind, int] = {"query": spec.max_query_tokens, "item": spec.max_item_tokens}
@@ -94,6 +96,17 @@ class Encoder(nn.Module):
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
         self.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Compile each layer for any batch shape: what stands between its matrix products becomes one kernel or two.
+
+        Norms, rotary positions and gates move more memory than the matrix products of a small decoder take time. The
+        first passes take a minute. Names of weights stay.
+        """
+        self.compiled = True
+        for module in self.backbone.modules():
+            if isinstance(module, GradientCheckpointingLayer):  # what transformers calls a layer
+                module.compile(dynamic=True, backend=backend)
 
     def tokenize(self, texts: Sequence[str], kind: Kind, buckets: int | None = None) -> list[TokenBatch]:
         """Token batches of `texts`: exactly min(`buckets`, N) of them, or as many as `tokens_per_batch` asks for.
