@@ -52,7 +52,7 @@ class Size:
 
 
 FULL = Size((4, 8, 16, 32, 64), (1_000, 10_000, 100_000, 1_000_000), 10_000, 3)
-QUICK = Size((4, 8, 16), (500, 1_000, 70_000), 1_000, 1)
+QUICK = Size((4, 8), (200, 70_000), 200, 1)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def main(size: Size, save: bool) -> None:
     """Measure, print, and keep."""
     record = Record(__file__, "What Retrieval-GRPO costs")
     with joined_ranks() as ranks, tempfile.TemporaryDirectory() as folder:
-        synthesise(Path(folder) / "shop", size.texts, 2_000 if save else 200)
+        synthesise(Path(folder) / "shop", size.texts, 1_000 if save else 100)
         data = open_dataset(Path(folder) / "shop", need=("items", "queries", "pairs"))
         trainers = {which: _trainer(which, ranks, data, Path(folder)) for which in TOWERS}
         alone = memory.held()
@@ -214,9 +214,9 @@ def _catalogues(
     head = ["towers", "items", *(f"{part}, ms" for part in PARTS), "step, ms", "peak, GB", "embed all, s"]
     text = (
         f"K {k}. {'; '.join(fits)}. Only Top-K grows with the catalogue, and only embedding it takes long: "
-        f"{rate:,.0f} items/s were measured on the shop's {size.texts:,} items; * extrapolated from that rate. Banks of "
-        "more items hold random unit vectors, and with both towers their rows read the shop's texts again. Peak: what "
-        "the two trainers hold, plus filling this bank and searching it once."
+        f"{rate:,.0f} items/s were measured on the shop's {size.texts:,} items; * extrapolated from that rate. Banks "
+        "of more items hold random unit vectors, and with both towers their rows read the shop's texts again. Peak: "
+        "what the two trainers hold, plus filling this bank and searching it once."
     )
     record.tables.append(Table("A step against the size of the catalogue", head, rows, text))
 
