@@ -56,7 +56,7 @@ class GrpoStep:
             rows_QK = items_QK.cpu().numpy()
         with watch("group"):
             reference_QK = group_scores(vectors_QD, self._bank.vectors(items_QK))
-        if self._config.towers == "both":
+        if self._config.towers != "query":
             rows_QK = rows_QK % self._items
         group = Group(step, query_rows, rows_QK, None, reference_QK, Future())
         self._update.train(group, random_rewards(rows_QK.shape, step), watch)
