@@ -271,7 +271,7 @@ def _fits(xs: Sequence[int], seconds: Sequence[float]) -> str:
     exponent, _, power_r2 = _line(np.log(xs), np.log(seconds))
     slope, intercept, line_r2 = _line(np.asarray(xs, dtype=float), np.asarray(seconds))
     per = f"{slope * 1e6:.3g} µs each" if slope < 1e-4 else f"{slope * 1e3:.3g} ms each"
-    return f"∝ x^{exponent:.2f} (R² {power_r2:.3f}); as a line {intercept * 1e3:.0f} ms and {per} (R² {line_r2:.3f})"
+    return f"∝ x^{exponent:.2f} (R² {power_r2:.3f}); as a line {round(intercept * 1e3)} ms and {per} (R² {line_r2:.3f})"
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:

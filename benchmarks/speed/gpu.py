@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,8 @@ from benchmarks.record import Aim, Record, Table
 from benchmarks.speed.gpu_model import TINY, Meter, Shape, new_encoder, peak_flops, texts, write_shop
 from taoemb.config import Config, load_config
 from taoemb.data.dataset import Dataset, open_dataset
-from taoemb.encoder.batching import TokenTable, bucket_by_tokens
-from taoemb.encoder.model import TOKENS_PER_BATCH, Encoder
+from taoemb.encoder.batching import bucket_by_tokens
+from taoemb.encoder.model import TOKENS_PER_BATCH, Encoder, Kind
 from taoemb.retrieval.bank import ItemBank
 from taoemb.training.distributed import Ranks, joined_ranks
 from taoemb.training.engine import Engine
@@ -164,13 +165,17 @@ def padding(bench: Bench) -> None:
     """Share of padding in bulk batches, sorted by length and as the texts come."""
     encoder, _ = bench.encoder()
     rows = []
-    for kind, words in (("item", 64), ("query", 8)):
-        ids = encoder._token_ids(texts(bench.plan.bulk_texts, words, 128 if kind == "item" else 64, 3), kind)
-        lengths = TokenTable(ids, 0).lengths
+    kinds: tuple[tuple[Kind, int], ...] = (("item", 64), ("query", 8))
+    for kind, words in kinds:
+        came = texts(bench.plan.bulk_texts, words, 128 if kind == "item" else 64, 3)
+        batches = encoder.tokenize(came, kind)
+        lengths = np.empty(len(came), dtype=np.int64)
+        for batch in batches:
+            lengths[batch.order] = batch.mask_NT.sum(1).numpy()
         budget = TOKENS_PER_BATCH["cuda"]
         size = max(1, budget // int(lengths.max()))
-        came = [np.arange(at, min(at + size, len(lengths))) for at in range(0, len(lengths), size)]
-        shares = [_waste(lengths, parts) for parts in (bucket_by_tokens(lengths, budget), came)]
+        unsorted = [np.arange(at, min(at + size, len(lengths))) for at in range(0, len(lengths), size)]
+        shares = [_waste(lengths, parts) for parts in (bucket_by_tokens(lengths, budget), unsorted)]
         rows.append([kind, f"{lengths.mean():.0f}", *map(_percent, shares)])
     head = ["texts", "mean tokens", "sorted by length", "as they come"]
     text = f"Share of padded tokens in batches of at most {TOKENS_PER_BATCH['cuda']:,} tokens."
@@ -279,7 +284,8 @@ def _sft(bench: Bench, compiled: bool, setting: str, queries: int) -> Speed:
     config = bench.config(f"sft.queries={total}", f"sft.random_negatives={total}", "sft.steps=1000000", setting)
     encoder, meter = bench.encoder(compiled)
     objective = SFT(new_context(config, bench.ranks, bench.data, bench.folder), config.sft, encoder)
-    return bench.steps(objective.step, meter)
+    with closing(objective.engine):
+        return bench.steps(objective.step, meter)
 
 
 def zero(bench: Bench) -> None:
@@ -318,7 +324,8 @@ def _grpo(bench: Bench, which: str, queries: int) -> Speed:
     random_unit_vectors(bank, seed=ranks.rank)
     engine = Engine(encoder, config.engine, config.grpo.optim, 1_000_000, ranks)
     step = GrpoStep(new_context(config, ranks, bench.data, bench.folder), engine, encoder, bank)
-    return bench.steps(lambda number: step.run(number, k, Stopwatch()), meter)
+    with closing(engine):
+        return bench.steps(lambda number: step.run(number, k, Stopwatch()), meter)
 
 
 def _fitting(bench: Bench, queries: int, measure: Callable[[int], Speed]) -> tuple[int, Speed]:
@@ -364,7 +371,7 @@ def _gigabytes(size: float | None) -> str:
     return "–" if size is None else f"{size:.1f}"
 
 
-PARTS = (padding, top_k, embed, sft, zero, grpo)
+PARTS = (padding, top_k, embed, sft, grpo, zero)  # ZeRO last: DeepSpeed does not let go of all that stage 3 holds
 
 
 def run(plan: Plan, record: Record, save: Callable[[], None]) -> None:

@@ -145,6 +145,10 @@ class Engine:
         """Read what `save` wrote (all ranks call)."""
         self._engine.load_checkpoint(str(folder), tag=tag)
 
+    def close(self) -> None:
+        """Take DeepSpeed's hooks off the encoder: they keep optimiser states alive, beside the next engine's."""
+        self._engine.destroy()
+
     def weights(self) -> dict[str, Tensor] | None:
         """The whole encoder's float32 weights on the main rank's CPU (all ranks call); None on other ranks."""
         if self._stage == 3:

@@ -1,5 +1,8 @@
 """The GPU benchmark must run at its first try on a GPU that nobody has here: every part of it runs on the CPU, tiny."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
 import pytest
 import torch
 
@@ -8,12 +11,18 @@ from benchmarks.speed import gpu
 from benchmarks.speed.gpu_model import PEAK_TFLOPS, TINY, Meter, Shape, new_encoder
 
 
-@pytest.fixture(scope="module")
-def found() -> tuple[Record, list[int]]:
-    """What a tiny run finds, and how many tables each save had."""
+def _tiny_run() -> tuple[Record, list[int]]:
+    """What a tiny run finds, and how many rows each save had."""
     record, saved = Record(gpu.__file__, "tiny"), []
     gpu.run(gpu.TINY_PLAN, record, lambda: saved.append(sum(len(table.rows) for table in record.tables)))
     return record, saved
+
+
+@pytest.fixture(scope="module")
+def found() -> tuple[Record, list[int]]:
+    """In a process of its own: DeepSpeed joins a process group once in its life."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_tiny_run).result()
 
 
 @pytest.mark.slow
@@ -21,12 +30,12 @@ def test_every_part_finds_something(found):
     record, _ = found
     titles = [table.title for table in record.tables]
     assert titles == [
-        "Padding in bulk embedding", "Exact Top-K", "Embedding", "SFT", "Memory by ZeRO stage", "Retrieval-GRPO"
+        "Padding in bulk embedding", "Exact Top-K", "Embedding", "SFT", "Retrieval-GRPO", "Memory by ZeRO stage"
     ]  # fmt: skip
     for table in record.tables:
         assert all(len(row) == len(table.head) for row in table.rows)
     assert {row[-1] for row in record.tables[1].rows} == {"yes"}, "Top-K is exact"
-    assert [row[0] for row in record.tables[4].rows] == ["0", "1", "2", "3"]
+    assert [row[0] for row in record.tables[5].rows] == ["0", "1", "2", "3"]
 
 
 @pytest.mark.slow
