@@ -13,7 +13,7 @@ from benchmarks.record import Aim, Record, Table, in_turn, machine, ratio
 
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
-    monkeypatch.setattr(module, "HERE", tmp_path / "benchmarks")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
     (tmp_path / "benchmarks" / "speed").mkdir(parents=True)
     return Record(str(tmp_path / "benchmarks" / "speed" / "example.py"), "An example")
 
