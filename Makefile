@@ -7,7 +7,7 @@ OUT ?= demo
 
 SYSTEM_PACKAGES := chromium postgresql
 
-.PHONY: help install tools demo test test-cluster test-images golden lint format docs constraints locks confseq fuzz clean
+.PHONY: help install tools demo test test-cluster test-images bench bench-gpu golden lint format docs constraints locks confseq fuzz clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -40,6 +40,12 @@ test: $(INSTALLED) tools lint ## Lint, then run all tests
 
 test-images: $(INSTALLED) ## Install each image's packages into a fresh environment and start what it runs
 	$(BIN)/python -m pytest tests/images
+
+bench: $(INSTALLED) ## Measure everything anew on this machine and write docs/results.md (keep it quiet meanwhile)
+	$(BIN)/python -m benchmarks.run
+
+bench-gpu: $(INSTALLED) ## Measure training, embedding and exact Top-K on this machine's GPU (under ten minutes)
+	$(BIN)/python -m benchmarks.speed.gpu
 
 golden: $(INSTALLED) ## Write the chart's renders that tests compare with, and manifests/
 	$(BIN)/python -m tests.helm.write_golden

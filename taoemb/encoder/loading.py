@@ -40,7 +40,7 @@ def load(source: ModelSource, config: EncoderConfig) -> Encoder:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     backbone = _backbone(source.folder, config, model_config)
-    return Encoder(
+    encoder = Encoder(
         spec,
         backbone,
         tokenizer,
@@ -49,6 +49,9 @@ def load(source: ModelSource, config: EncoderConfig) -> Encoder:
         bulk_backend=config.bulk_backend,
         lora=config.lora,
     ).eval()
+    if config.compile:
+        encoder.compile_layers()
+    return encoder
 
 
 def _backbone(folder: Path, config: EncoderConfig, model_config: PretrainedConfig) -> PreTrainedModel:

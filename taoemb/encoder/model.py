@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 
 from taoemb.config import EncoderConfig, LoraConfig
+from taoemb.encoder.attention import padded_on_the_right, reads_left_to_right
 from taoemb.encoder.batching import TokenBatch, TokenTable, bucket_by_cost, bucket_by_count, bucket_by_tokens
 from taoemb.encoder.hardware import has_bf16
 from taoemb.encoder.manifest import Pooling
@@ -70,12 +72,14 @@ class Encoder(nn.Module):
         self.spec, self.backbone, self.tokenizer = spec, backbone, tokenizer
         self.tokens_per_batch, self.precision, self.lora = tokens_per_batch, precision, lora
         self.bulk_backend = bulk_backend
+        self.compiled = False
         self.query_template = QueryTemplate(spec.query_template)
         self.item_template = ItemTemplate(spec.item_template)
         self._limits: dict[Kind, int] = {"query": spec.max_query_tokens, "item": spec.max_item_tokens}
         self._fast = {kind: _fast_tokenizer(tokenizer, limit) for kind, limit in self._limits.items()}
         self._pad_id = int(tokenizer.pad_token_id or 0)
         self._takes_embeddings = "inputs_embeds" in inspect.signature(type(backbone).forward).parameters
+        self._left_to_right = reads_left_to_right(backbone.config)
         # Moves with .to(): tells the device without touching parameters, which ZeRO-3 may hold elsewhere.
         self.register_buffer("_place", torch.zeros(1, dtype=torch.int64), persistent=False)
 
@@ -92,6 +96,17 @@ class Encoder(nn.Module):
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
         self.backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Compile each layer for any batch shape: what stands between its matrix products becomes one kernel or two.
+
+        Norms, rotary positions and gates move more memory than the matrix products of a small decoder take time. The
+        first passes take a minute. Names of weights stay.
+        """
+        self.compiled = True
+        for module in self.backbone.modules():
+            if isinstance(module, GradientCheckpointingLayer):  # what transformers calls a layer
+                module.compile(dynamic=True, backend=backend)
 
     def tokenize(self, texts: Sequence[str], kind: Kind, buckets: int | None = None) -> list[TokenBatch]:
         """Token batches of `texts`: exactly min(`buckets`, N) of them, or as many as `tokens_per_batch` asks for.
@@ -135,7 +150,7 @@ class Encoder(nn.Module):
         back[order] = np.arange(len(order))
         looked_up = self._look_up(batches, device)
         parts = [self._embed(batch, device, rows_NTD) for batch, rows_NTD in zip(batches, looked_up, strict=True)]
-        return torch.cat(parts)[torch.from_numpy(back).to(device)]
+        return torch.cat(parts)[_to_device(torch.from_numpy(back), device)]
 
     def encode(self, texts: Sequence[str], kind: Kind, progress: Progress | None = None) -> np.ndarray:
         """Vectors (N, D) float32 of any number of texts, without gradient or dropout; memory beyond them is bounded.
@@ -158,7 +173,7 @@ class Encoder(nn.Module):
         try:
             with self._arithmetic(device):
                 for batch in self.tokenize(texts, kind):
-                    vectors_ND[torch.from_numpy(batch.order).to(device)] = self._embed(batch, device)
+                    vectors_ND[_to_device(torch.from_numpy(batch.order), device)] = self._embed(batch, device)
                     if progress is not None:
                         progress.advance(len(batch.order))
         finally:
@@ -174,18 +189,19 @@ class Encoder(nn.Module):
         alone = len(batches) < 2 or not torch.is_grad_enabled() or self.lora is not None
         if alone or not self._takes_embeddings:
             return [None] * len(batches)
-        ids_T = torch.cat([batch.input_ids_NT.reshape(-1) for batch in batches]).to(device, non_blocking=True)
+        ids_T = _to_device(torch.cat([batch.input_ids_NT.reshape(-1) for batch in batches]), device)
         rows_TD = self.backbone.get_input_embeddings()(ids_T)
         parts = rows_TD.split([batch.input_ids_NT.numel() for batch in batches])
         return [part.view(*batch.input_ids_NT.shape, -1) for part, batch in zip(parts, batches, strict=True)]
 
     def _embed(self, batch: TokenBatch, device: torch.device, rows_NTD: Tensor | None = None) -> Tensor:
-        mask_NT = batch.mask_NT.to(device, non_blocking=True)
+        mask_NT = _to_device(batch.mask_NT, device)
         if rows_NTD is None:
-            read = {"input_ids": batch.input_ids_NT.to(device, non_blocking=True)}
+            read = {"input_ids": _to_device(batch.input_ids_NT, device)}
         else:
             read = {"inputs_embeds": rows_NTD}
-        hidden_NTD = self.backbone(**read, attention_mask=mask_NT).last_hidden_state
+        unneeded = self._left_to_right and padded_on_the_right(batch)
+        hidden_NTD = self.backbone(**read, attention_mask=None if unneeded else mask_NT).last_hidden_state
         pooled_ND = pool(hidden_NTD, mask_NT, self.spec.pooling)
         return F.normalize(pooled_ND[:, : self.spec.dimension], dim=-1)
 
@@ -228,6 +244,13 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy to a GPU waits for what the GPU still does, unless the memory that it reads is pinned."""
+    if device.type == "cuda" and not tensor.is_cuda:
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _fast_tokenizer(tokenizer: PreTrainedTokenizerBase, limit: int) -> Tokenizer | None:

@@ -2,12 +2,13 @@
 
 Approximate search would hide from the policy what it has just learned to find, and answers that depend on the number
 of ranks would make runs incomparable. So a score here is one number whatever the shapes of the matrix products: the
-dot product of the stored vectors summed in float64, rounded to float32. A fast float32 pass proposes candidates, an
-error bound says for which queries the proposal could be wrong, and only those are scanned again in float64.
+dot product of the stored vectors summed in float64, rounded to float32. A fast pass (:mod:`taoemb.retrieval.scan`)
+proposes candidates, an error bound says for which queries the proposal could be wrong, and for those every row that
+comes near enough is scored again.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,9 @@ from torch import Tensor
 
 from taoemb.errors import InputError, TaoembError
 from taoemb.progress import progress
+from taoemb.retrieval import scan
+from taoemb.retrieval.scan import Scan
 
-SCAN_ELEMENTS = 1 << 24  # scores held at once: 64 MiB of float32
-SPARE = 32  # candidates beyond k, so that the error bound is rarely reached
-_MATMUL_ROUNDING = {"highest": 0.0, "high": 2.0**-10, "medium": 2.0**-7}  # of both inputs together
 _SHARD_FILE = re.compile(r"bank-(\d{5})-of-(\d{5})\.safetensors")
 
 
@@ -48,7 +48,7 @@ class ItemBank:
         self.age = 0  # steps since the last fill
         self._vectors = torch.zeros(self.shard.stop - self.shard.start, dimension, dtype=dtype, device=device)
         self._filled = False
-        self._largest_norm: float | None = None
+        self._scan: Scan | None = None  # made at the first search after a change
 
     @property
     def device(self) -> torch.device:
@@ -167,7 +167,7 @@ class ItemBank:
             row = self.shard.start + int(local[int((~sound).nonzero()[0])])
             raise TaoembError(f"the embedding of item row {row} is not finite: the encoder has diverged")
         self._vectors[local.to(self.device)] = vectors.detach().to(self._vectors)
-        self._largest_norm = None
+        self._scan = None
 
     def _gather(self, tensor: Tensor) -> Tensor:
         """`tensor` of every rank, one after the other."""
@@ -178,64 +178,54 @@ class ItemBank:
         dist.all_gather(every, tensor)
         return torch.cat(every)
 
-    def _chunks(self, queries: int, element_budget: int) -> Iterator[tuple[int, Tensor]]:
-        """Consecutive parts of the shard as (first local row, stored vectors), bounded for this many queries."""
-        size = max(1, element_budget // max(queries, self.dimension, 1))
-        for start in range(0, len(self._vectors), size):
-            yield start, self._vectors[start : start + size]
-
     def _shard_keys(self, queries_QD: Tensor, k: int) -> Tensor:
         """Keys (Q, k) of the shard's best rows, descending; short shards are padded with the lowest key."""
-        wide = min(k + SPARE, len(self._vectors))
-        proposed_QW, rows_QW = self._propose(queries_QD, wide)
+        self._scan = self._scan or scan.prepare(self._vectors)
+        wide = min(k + self._scan.spare(), len(self._vectors))
+        proposed_QW, rows_QW = _propose(self._scan, queries_QD, wide)
         keys_QW = self._exact_keys(queries_QD, rows_QW)
         keys_QK = keys_QW.topk(min(k, wide), dim=1).values
         if wide < len(self._vectors):
-            kth_Q = _read_keys(keys_QK[:, -1])[0]
-            unsure = kth_Q <= proposed_QW.amin(dim=1) + self._error_bound(queries_QD)
+            kth_Q, error_Q = _read_keys(keys_QK[:, -1])[0], self._scan.error(queries_QD, proposed_QW.amin(dim=1))
+            unsure = kth_Q <= proposed_QW.amin(dim=1) + error_Q
             if bool(unsure.any()):
-                keys_QK[unsure] = self._scan_exactly(queries_QD[unsure], k)
+                keys_QK[unsure] = self._scan_exactly(self._scan, queries_QD[unsure], kth_Q[unsure], k)
         missing = torch.full((len(queries_QD), k - keys_QK.shape[1]), torch.iinfo(torch.int64).min, device=self.device)
         return torch.cat([keys_QK, missing], dim=1)
 
-    def _propose(self, queries_QD: Tensor, wide: int) -> tuple[Tensor, Tensor]:
-        """The `wide` best local rows by a float32 product: scores and rows, each (Q, wide)."""
-        scores = torch.empty(len(queries_QD), 0, device=self.device)
-        rows = torch.empty(len(queries_QD), 0, dtype=torch.int64, device=self.device)
-        for start, part in self._chunks(len(queries_QD), SCAN_ELEMENTS):
-            scores_QC = queries_QD @ part.float().T
-            best, at = scores_QC.topk(min(wide, len(part)), dim=1)
-            scores, rows = torch.cat([scores, best], dim=1), torch.cat([rows, at + start], dim=1)
-            if scores.shape[1] > wide:
-                scores, at = scores.topk(wide, dim=1)
-                rows = rows.gather(1, at)
-        return scores, rows
-
     def _exact_keys(self, queries_QD: Tensor, rows_QW: Tensor) -> Tensor:
         keys_QW = torch.empty_like(rows_QW)
-        size = max(1, SCAN_ELEMENTS // 4 // max(rows_QW.shape[1] * self.dimension, 1))
+        size = max(1, scan.SCAN_ELEMENTS // 4 // max(rows_QW.shape[1] * self.dimension, 1))
         for start in range(0, len(rows_QW), size):
             part = slice(start, start + size)
             products = self._vectors[rows_QW[part]].double() * queries_QD[part, None].double()
             keys_QW[part] = _make_keys(products.sum(dim=2), rows_QW[part] + self.shard.start)
         return keys_QW
 
-    def _scan_exactly(self, queries_QD: Tensor, k: int) -> Tensor:
+    def _scan_exactly(self, fast: Scan, queries_QD: Tensor, kth_Q: Tensor, k: int) -> Tensor:
+        """Keys (Q, k) from all rows whose fast score could belong to an exact one of at least `kth_Q`."""
         keys = torch.empty(len(queries_QD), 0, dtype=torch.int64, device=self.device)
-        for start, part in self._chunks(len(queries_QD), SCAN_ELEMENTS // 2):
-            first = self.shard.start + start
-            rows = torch.arange(first, first + len(part), device=self.device)
-            keys = torch.cat([keys, _make_keys(queries_QD.double() @ part.double().T, rows)], dim=1)
-            keys = keys.topk(min(k, keys.shape[1]), dim=1).values
+        least_Q1 = (kth_Q - fast.error(queries_QD, kth_Q))[:, None]
+        for start, scores_QC in fast.scores(queries_QD):
+            (near,) = (scores_QC >= least_Q1).any(dim=0).nonzero(as_tuple=True)
+            for _, local in scan.chunks(near + start, max(len(queries_QD), self.dimension), scan.SCAN_ELEMENTS // 2):
+                scores = queries_QD.double() @ self._vectors[local].double().T
+                keys = torch.cat([keys, _make_keys(scores, local + self.shard.start)], dim=1)
+                keys = keys.topk(min(k, keys.shape[1]), dim=1).values
         return keys
 
-    def _error_bound(self, queries_QD: Tensor) -> Tensor:
-        """How far a float32 product may lie from the exact score: (D·u + input rounding)·|q|·max|v|, shape (Q,)."""
-        if self._largest_norm is None:
-            parts = (part.float().norm(dim=1).amax() for _, part in self._chunks(1, SCAN_ELEMENTS))
-            self._largest_norm = float(torch.stack(list(parts)).amax())
-        relative = (self.dimension + 2) * 2.0**-24 + _MATMUL_ROUNDING[torch.get_float32_matmul_precision()]
-        return relative * self._largest_norm * queries_QD.norm(dim=1)
+
+def _propose(fast: Scan, queries_QD: Tensor, wide: int) -> tuple[Tensor, Tensor]:
+    """The `wide` best local rows by the fast pass: scores float32 and rows, each (Q, wide)."""
+    scores = torch.empty(len(queries_QD), 0, device=queries_QD.device)
+    rows = torch.empty(len(queries_QD), 0, dtype=torch.int64, device=queries_QD.device)
+    for start, scores_QC in fast.scores(queries_QD):
+        best, at = scores_QC.topk(min(wide, scores_QC.shape[1]), dim=1)
+        scores, rows = torch.cat([scores, best.float()], dim=1), torch.cat([rows, at + start], dim=1)
+        if scores.shape[1] > wide:
+            scores, at = scores.topk(wide, dim=1)
+            rows = rows.gather(1, at)
+    return scores, rows
 
 
 def _make_keys(scores: Tensor, rows: Tensor) -> Tensor:

@@ -51,6 +51,10 @@ class EncoderConfig(Section):
         description="transformers' attn_implementation, e.g. sdpa, flash_attention_2; default: the model's own, but "
         "eager where bf16 is trained on a CPU and texts have at most 128 tokens (more memory, much less time).",
     )
+    compile: bool = Field(
+        False,
+        description="Compile the layers (torch.compile): faster passes on a GPU after a minute; not with ZeRO stage 3.",
+    )
     trust_remote_code: bool = False
 
 

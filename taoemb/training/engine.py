@@ -17,6 +17,7 @@ from taoemb.config import EngineConfig, OptimConfig, prepare_deepspeed_environme
 from taoemb.encoder.batching import TokenBatch
 from taoemb.encoder.hardware import has_bf16
 from taoemb.encoder.model import Encoder
+from taoemb.errors import InputError
 from taoemb.training.distributed import Ranks
 
 
@@ -82,6 +83,8 @@ class Engine:
     """An encoder, its optimiser and DeepSpeed's sharding of both."""
 
     def __init__(self, encoder: Encoder, config: EngineConfig, optim: OptimConfig, steps: int, ranks: Ranks) -> None:
+        if encoder.compiled and config.zero_stage == 3:
+            raise InputError("encoder.compile: not with engine.zero_stage 3, whose weights come and go within a layer")
         prepare_deepspeed_environment(ranks.rank, ranks.world_size)
         import deepspeed  # reads its accelerator from the environment when it is imported
 
@@ -141,6 +144,10 @@ class Engine:
     def load(self, folder: Path, tag: str) -> None:
         """Read what `save` wrote (all ranks call)."""
         self._engine.load_checkpoint(str(folder), tag=tag)
+
+    def close(self) -> None:
+        """Take DeepSpeed's hooks off the encoder: they keep optimiser states alive, beside the next engine's."""
+        self._engine.destroy()
 
     def weights(self) -> dict[str, Tensor] | None:
         """The whole encoder's float32 weights on the main rank's CPU (all ranks call); None on other ranks."""

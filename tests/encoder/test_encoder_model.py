@@ -266,3 +266,27 @@ def test_on_a_gpu(bert_folder: Path, texts: list[str], precision: str, least: fl
     there = load_encoder(EncoderConfig(model=str(bert_folder), precision=precision), device="cuda")
     assert there.encode_tensor(texts, "query").is_cuda
     assert (there.encode(texts, "query") * here).sum(1).min() > least
+
+
+@BOTH
+@pytest.mark.slow
+def test_compiled_layers_give_the_same_vectors_and_gradients(name: str, request, texts: list[str], assert_close):
+    """With dynamo's own tracing but no code generation, which takes a minute and a compiler."""
+    plain: Encoder = request.getfixturevalue(name)
+    compiled = copy.deepcopy(plain)
+    compiled.compile_layers(backend="aot_eager")
+    assert compiled.compiled
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled.tokens_per_batch = plain.tokens_per_batch = 24
+    assert_close(compiled.encode(texts, "item"), plain.encode(texts, "item"))
+    for encoder in (plain, compiled):
+        encoder(encoder.tokenize(texts, "query", 2))[:, 0].sum().backward()
+    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        if theirs.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-3)
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 6, (
+        "one for all layers and shapes, with and without gradient"
+    )

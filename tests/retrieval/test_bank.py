@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from taoemb.errors import InputError, TaoembError
-from taoemb.retrieval import bank as bank_module
+from taoemb.retrieval import scan
 from taoemb.retrieval.bank import ItemBank
 
 
@@ -34,9 +34,22 @@ def _catalogue(items: int, dimension: int, seed: int, copies: int = 1) -> np.nda
     return np.tile(distinct, (copies, 1))[:items]
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.fixture(params=["float32", "rough"])
+def fast_pass(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both kinds of proposals, whatever this machine multiplies and however few the rows are."""
+    if request.param == "rough":
+        _always_rough(monkeypatch)
+    return request.param
+
+
+def _always_rough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "ROUGH_ROWS", 1)
+    monkeypatch.setattr(scan, "has_bf16", lambda _device: True)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), items=st.integers(1, 120), dimension=st.integers(1, 6), queries=st.integers(1, 4))
-def test_topk_is_a_full_stable_sort(data, items, dimension, queries):
+def test_topk_is_a_full_stable_sort(fast_pass, data, items, dimension, queries):
     # Small integers make many equal scores and zeros of both signs.
     whole = st.integers(-3, 3).map(float)
     vectors = data.draw(arrays(np.float32, (items, dimension), elements=whole))
@@ -52,9 +65,9 @@ def test_topk_is_a_full_stable_sort(data, items, dimension, queries):
 
 @pytest.mark.parametrize("copies", [1, 60])
 @pytest.mark.parametrize("budget", [1 << 24, 4096, 1])
-def test_topk_does_not_depend_on_chunks(monkeypatch, copies, budget):
+def test_topk_does_not_depend_on_chunks(fast_pass, monkeypatch, copies, budget):
     # 60 equal items straddle any k below 60: more than the spare candidates can hold.
-    monkeypatch.setattr(bank_module, "SCAN_ELEMENTS", budget)
+    monkeypatch.setattr(scan, "SCAN_ELEMENTS", budget)
     vectors, queries = _catalogue(400, 24, 1, copies), _catalogue(5, 24, 2)
     scores, rows = _bank(vectors).topk(torch.from_numpy(queries), 10)
     expected_scores, expected_rows = _by_full_sort(vectors, queries, 10)
@@ -72,7 +85,7 @@ def test_topk_of_shards_with_a_coarse_matmul_is_still_exact():
     np.testing.assert_array_equal(rows.numpy(), _by_full_sort(vectors, queries, 20)[1])
 
 
-def test_bf16_storage_ranks_by_the_stored_vectors():
+def test_bf16_storage_ranks_by_the_stored_vectors(fast_pass):
     vectors, queries = _catalogue(300, 16, 5), _catalogue(4, 16, 6)
     bank = _bank(vectors, dtype=torch.bfloat16)
     stored = bank.vectors(torch.arange(300)).numpy()
@@ -119,6 +132,25 @@ def test_set_rows_replaces_only_these_and_the_last_of_a_repeated_row():
     expected[17], expected[5] = new[1], new[2]
     np.testing.assert_array_equal(bank.vectors(torch.arange(20).reshape(4, 5)).numpy(), expected.reshape(4, 5, 4))
     assert bank.topk(torch.ones(1, 4), 1)[1].item() == 5
+
+
+def test_a_rough_search_sees_what_was_replaced(monkeypatch):
+    _always_rough(monkeypatch)
+    bank = _bank(_catalogue(500, 8, 12))
+    bank.topk(torch.ones(1, 8), 1)
+    bank.set_rows(torch.tensor([321]), torch.ones(1, 8))
+    assert bank.topk(torch.ones(1, 8), 1)[1].item() == 321
+
+
+@pytest.mark.parametrize("spread", [1e-1, 1e-3, 1e-6])
+def test_vectors_closer_than_bf16_can_tell_are_still_sorted(monkeypatch, spread):
+    _always_rough(monkeypatch)
+    vectors = _catalogue(1, 32, 17) + spread * _catalogue(3000, 32, 18)
+    queries = _catalogue(4, 32, 19)
+    scores, rows = _bank(vectors).topk(torch.from_numpy(queries), 30)
+    expected_scores, expected_rows = _by_full_sort(vectors, queries, 30)
+    np.testing.assert_array_equal(rows.numpy(), expected_rows)
+    np.testing.assert_array_equal(scores.numpy(), expected_scores)
 
 
 def test_bad_calls_are_refused():
