@@ -16,17 +16,19 @@ from taoemb.data.lexicon import Phrase, everyday
 from taoemb.data.mining import Item, Mined
 from taoemb.data.words import stem, tokens
 
-# Kinds of query and how often each is tried.
+# Kinds of query and how often each is tried. Most of what people type is short: a product word alone, a brand, two
+# words. A catalogue holds few product words, so that they are tried often.
 KINDS = {
-    "type": 0.06,
-    "brand-type": 0.14,
-    "attribute": 0.19,
-    "brand-attribute": 0.12,
-    "series": 0.11,
-    "model": 0.09,
-    "compatible": 0.13,
-    "title": 0.09,
-    "feature": 0.04,
+    "type": 0.22,
+    "brand": 0.02,
+    "brand-type": 0.15,
+    "attribute": 0.18,
+    "brand-attribute": 0.07,
+    "series": 0.08,
+    "model": 0.06,
+    "compatible": 0.09,
+    "title": 0.07,
+    "feature": 0.03,
     "negation": 0.03,
 }
 _TYPES_EVENLY = 0.5  # a type is drawn by its number of items to this power: rarer products are asked for as well
@@ -75,6 +77,7 @@ class Asker:
         self.weights = np.array(list(KINDS.values())) / sum(KINDS.values())
         self.writers: dict[str, Callable[[_Draft], str]] = {
             "type": self._only_type,
+            "brand": self._only_brand,
             "brand-type": self._brand_type,
             "attribute": self._attribute,
             "brand-attribute": self._brand_attribute,
@@ -172,7 +175,16 @@ class Asker:
     # Kinds of query
 
     def _only_type(self, draft: _Draft) -> str:
-        return self._type(draft)
+        """A product word, as often for one thing as for several."""
+        name = self._type(draft)
+        return f"{name}s" if self._often(0.3) and not name.endswith(_NO_PLURAL) else name
+
+    def _only_brand(self, draft: _Draft) -> str:
+        brand = draft.item.brand
+        if brand is None or len(self.mined.rows["brand", brand]) < _MIN_ITEMS:
+            raise _NoFit
+        draft.hard.append(("brand", brand))
+        return brand
 
     def _brand_type(self, draft: _Draft) -> str:
         return self._in_order([self._brand(draft)], self._type(draft), 0.88)
@@ -180,7 +192,7 @@ class Asker:
     def _attribute(self, draft: _Draft) -> str:
         noun = self._type(draft)
         traits = [self._trait(draft)]
-        if self._often(0.2):
+        if self._often(0.15):
             traits.append(self._trait(draft))
         return self._in_order(traits, noun, 0.6)
 
@@ -225,7 +237,7 @@ class Asker:
     def _title(self, draft: _Draft) -> str:
         """A run of words out of the title."""
         words = title_words(draft.item.title, draft.item.brand)
-        length = int(self.rng.integers(2, 5))
+        length = int(self.rng.integers(2, 4))
         if len(words) < length:
             raise _NoFit
         start = int(self.rng.integers(len(words) - length + 1))

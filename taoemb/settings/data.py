@@ -24,4 +24,7 @@ class QueryGenerationConfig(Section):
     count: int = Field(6000, ge=1, description="Queries to generate.")
     graded_per_query: int = Field(12, ge=1, description="Rule-graded items kept per query (they train a judge).")
     max_positives: int = Field(8, ge=1, description="Grade-4 items kept as pairs per query.")
+    max_known: int = Field(
+        1000, ge=0, description="Further grade-4 items kept as pairs of weight 0: never positives, never negatives."
+    )
     seed: int = 0

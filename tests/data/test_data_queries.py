@@ -88,8 +88,10 @@ def test_the_result_is_a_dataset_with_every_part(generated):
     assert set(report.sources) == {"rule"}
     data = open_dataset(generated / "out")
     assert np.bincount(data.judgments.query_rows).max() <= 10
-    assert np.bincount(data.pairs.query_rows).max() <= 3
-    assert len({near_duplicate_key(text) for text in data.queries.texts}) == 120
+    assert np.bincount(data.pairs.query_rows[data.pairs.weights > 0]).max() <= 3
+    assert len(set(data.queries.texts)) == 120
+    longer = [text for text, kinds in zip(data.queries.texts, data.queries.slices, strict=True) if kinds != ("type",)]
+    assert len({near_duplicate_key(text) for text in longer}) == len(longer)
     assert all(text == text.lower() for text in data.queries.texts)
     assert sum(len(text.split()) <= 5 for text in data.queries.texts) > 90
 
@@ -109,6 +111,23 @@ def test_positives_say_what_the_query_says(generated):
             assert all(word in title for word in wanted if word in words), (words, title)
             checked += 1
     assert checked > 50
+
+
+def test_further_answers_are_pairs_of_weight_0(generated, tmp_path):
+    """All grade-4 items of a query are known, so that none of them is taken for a negative."""
+    data = open_dataset(generated / "out")
+    rules = Rules(mine(data.items.records(np.arange(len(data.items)))))
+    for row in range(20):
+        spec = json.loads(data.queries.specs[row])
+        if spec["kind"] != "type":
+            continue
+        grades = rules.grade(Asked("", "type", 0, tuple(spec["type"].split()), (), ()))
+        of_query = data.pairs.query_rows == row
+        assert sorted(data.pairs.item_rows[of_query]) == np.flatnonzero(grades == 4).tolist()
+        assert (data.pairs.weights[of_query] == 1).sum() == 3
+    few = CONFIG.model_copy(update={"max_known": 0})
+    generate_queries(generated / "in", tmp_path / "few", few)
+    assert (open_dataset(tmp_path / "few").pairs.weights == 1).all()
 
 
 def test_human_judgments_are_never_read(generated, tmp_path):
@@ -172,6 +191,15 @@ def test_a_brand_and_a_colour_may_be_missed_one_at_a_time():
     assert found[4] == {"Bolt optical mouse": 2}
     assert found[3] == {"Bolt optical mouse": 4, "Acme optical mouse": 2, "Corvo.com optical mouse": 2}
     assert found[2]["Acme optical mouse"] == 4
+
+
+def test_a_brand_alone():
+    brand = ("brand", "acme")
+    items = [*records(), {**records()[-1], "item_id": "x", "title": "Corvo.com case for Acme notebooks"}]
+    query = Asked("acme", "brand", 0, None, (), (brand,))
+    grades = Rules(mine(items)).grade(query)
+    assert [record["brand"] == "Acme" for record in items] == (grades == 4).tolist()
+    assert grades[-1] == 2, "it goes with the brand"
 
 
 def test_a_model_is_not_to_be_missed():
