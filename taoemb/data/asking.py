@@ -5,7 +5,7 @@ without bluetooth". The anchor item answers the query, so every query has at lea
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,21 +16,6 @@ from taoemb.data.lexicon import Phrase, everyday
 from taoemb.data.mining import Item, Mined
 from taoemb.data.words import stem, tokens
 
-# Kinds of query and how often each is tried. Most of what people type is short: a product word alone, a brand, two
-# words. A catalogue holds few product words, so that they are tried often.
-KINDS = {
-    "type": 0.22,
-    "brand": 0.02,
-    "brand-type": 0.15,
-    "attribute": 0.18,
-    "brand-attribute": 0.07,
-    "series": 0.08,
-    "model": 0.06,
-    "compatible": 0.09,
-    "title": 0.07,
-    "feature": 0.03,
-    "negation": 0.03,
-}
 _TYPES_EVENLY = 0.5  # a type is drawn by its number of items to this power: rarer products are asked for as well
 _MIN_ITEMS = 4  # a type or a measure of fewer items is nothing that people ask for
 _ANY_ITEM = 0.15  # share of anchors drawn from all items, also those whose type is not known
@@ -63,7 +48,8 @@ class _NoFit(Exception):
 class Asker:
     """Draws anchors and writes one query at a time."""
 
-    def __init__(self, mined: Mined, rng: np.random.Generator) -> None:
+    def __init__(self, mined: Mined, rng: np.random.Generator, kinds: Mapping[str, float]) -> None:
+        """`kinds`: how often each kind of query is tried (QueryGenerationConfig.kinds)."""
         self.mined, self.rng = mined, rng
         main = Counter(item.types[0] for item in mined.items if item.types)
         self.types = sorted(main)
@@ -73,8 +59,8 @@ class Asker:
         for row, item in enumerate(mined.items):
             if item.types:
                 self.members[item.types[0]].append(row)
-        self.kinds = list(KINDS)
-        self.weights = np.array(list(KINDS.values())) / sum(KINDS.values())
+        self.kinds = list(kinds)
+        self.weights = np.array(list(kinds.values())) / sum(kinds.values())
         self.writers: dict[str, Callable[[_Draft], str]] = {
             "type": self._only_type,
             "brand": self._only_brand,

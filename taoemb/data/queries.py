@@ -57,7 +57,7 @@ def generate_queries(data: Path, out: Path, config: QueryGenerationConfig) -> di
     clicked: list[np.ndarray] = []
     known: list[np.ndarray] = []
     seen: set[tuple[str, ...]] = set()
-    asker = Asker(mined, rng)
+    asker = Asker(mined, rng, config.kinds)
     with progress("generating queries", config.count) as bar:
         misses = 0
         while len(asked) < config.count and misses < _MISSES:
@@ -212,7 +212,12 @@ def _write(
     grades = pa.array(np.concatenate([part for _, part in judged]), pa.int8())
     columns = [*graded, grades, pa.repeat("rule", len(grades))]
     write_table(folder / file_name("judgments"), pa.Table.from_arrays(columns, schema=JUDGMENTS))
-    return {"queries": len(asked), "pairs": sum(map(len, clicked)), "known": sum(map(len, known)), "judgments": len(grades)}
+    return {
+        "queries": len(asked),
+        "pairs": sum(map(len, clicked)),
+        "known": sum(map(len, known)),
+        "judgments": len(grades),
+    }
 
 
 def _spec(query: Asked) -> dict[str, Any]:

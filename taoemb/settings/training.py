@@ -43,12 +43,8 @@ class SFTConfig(Section):
     queries: int = Field(64, ge=1, description="Queries a step, over all ranks.")
     random_negatives: int = Field(64, ge=0, description="Items drawn from the whole catalogue a step, over all ranks.")
     tau: float = Field(0.05, gt=0, description="Softmax temperature.")
-    soup: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="Share of the trained weights in the release, the rest are the starting model's; 1: trained ones "
-        "alone; default: 0.7, or 1 where the starting model embeds no sentences yet.",
+    soup: float = Field(
+        1.0, gt=0, le=1, description="Share of the trained weights in the release; the rest are the starting model's."
     )
     optim: OptimConfig = OptimConfig()
 
@@ -61,7 +57,6 @@ class HardNegativesConfig(SFTConfig):
     max_score_ratio: float = Field(
         0.97, gt=0, description="Skip items that score above this share of the positive's score."
     )
-    soup: float | None = Field(1.0, gt=0, le=1, description="As sft.soup.")
     optim: OptimConfig = OptimConfig(lr=2e-5)
 
 

@@ -16,7 +16,6 @@ from torch import Tensor
 from taoemb.config import SFTConfig
 from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import Release, save_release
-from taoemb.encoder.sources import find_model
 from taoemb.errors import InputError
 from taoemb.training.context import Batches, Context, starting_encoder
 from taoemb.training.distributed import check_divisible, gather_with_gradient, mean_over_ranks
@@ -26,8 +25,6 @@ from taoemb.training.sampling import random_items
 from taoemb.training.soup import blend
 from taoemb.training.supervised import Supervised
 from taoemb.training.timing import Stopwatch
-
-SOUP = 0.7  # share of the trained weights where the starting model embeds sentences (docs/decisions.md)
 
 
 class SFT(Supervised):
@@ -107,25 +104,16 @@ class SFT(Supervised):
         return loss, tokens * ranks.world_size, cosines
 
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
-        """A release with one encoder for queries and items: the trained weights blended with the starting ones."""
-        share = self._soup()
-        if share < 1:
-            weights = blend(starting_encoder(self._context).state_dict(), weights, share)
+        """A release with one encoder for queries and items: `soup` blends its weights with the starting ones."""
+        if self._config.soup < 1:
+            weights = blend(starting_encoder(self._context).state_dict(), weights, self._config.soup)
         return save_release(
             self._context.folder.release,
             self._encoder,
             parent=self._context.parent,
-            training={**training, "soup": share},
+            training=training,
             state_dict=weights,
         )
-
-    def _soup(self) -> float:
-        """Share of the trained weights. A model that embeds no sentences yet has nothing worth keeping."""
-        if self._config.soup is not None:
-            return self._config.soup
-        settings = self._context.config.encoder
-        embeds = self._context.parent is not None or find_model(settings.model).pooling is not None
-        return SOUP if embeds else 1.0
 
 
 def _scores(queries_QD: Tensor, candidates_MD: Tensor, dimension: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 def blend(start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     """start + share · (trained − start), tensor by tensor; what is not floating-point stays as trained.
 
-    Of low-rank adapters only B moves (its start is 0): their product, the change of the weights, then scales by `share`.
+    Of low-rank adapters only B moves (its start is 0): their product, the change of the weights, scales by `share`.
     """
     return {
         name: value if _stays(name, value) else start[name].to(value).lerp(value, share)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taoemb.config import QueryGenerationConfig
-from taoemb.data.asking import KINDS, Asked
+from taoemb.data.asking import Asked
 from taoemb.data.dataset import open_dataset
 from taoemb.data.facets import brand_name, measures
 from taoemb.data.lexicon import everyday
@@ -83,7 +83,7 @@ def test_the_result_is_a_dataset_with_every_part(generated):
     report = validate(generated / "out")
     assert report.violations == []
     assert report.counts["queries"] == 120
-    assert set(report.slices) <= set(KINDS)
+    assert set(report.slices) <= set(CONFIG.kinds)
     assert {"brand-type", "attribute", "model", "compatible"} <= set(report.slices)
     assert set(report.sources) == {"rule"}
     data = open_dataset(generated / "out")
@@ -253,6 +253,18 @@ def test_reading_measures_and_brands():
         None,
         None,
     ]
+
+
+def test_kinds_that_shoppers_never_type_can_be_left_out(generated, tmp_path):
+    only = {"type": 0, "brand": 0, "model": 1} | dict.fromkeys(set(CONFIG.kinds) - {"type", "brand", "model"}, 0)
+    result = generate_queries(
+        generated / "in", tmp_path / "out", QueryGenerationConfig.model_validate({"count": 10, "kinds": only})
+    )
+    assert result["model"] == result["queries"] == 10
+    assert QueryGenerationConfig.model_validate({"kinds": {"model": 0}}).kinds == CONFIG.kinds | {"model": 0}
+    for wrong in ({"modle": 1}, {"model": -1}, dict.fromkeys(CONFIG.kinds, 0)):
+        with pytest.raises(ValueError, match=r"no such kind|shares"):
+            QueryGenerationConfig.model_validate({"kinds": wrong})
 
 
 def test_bad_input(tmp_path):
