@@ -12,6 +12,7 @@ use judged items alone. Recall is over the judged items and a random sample of t
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -38,8 +39,6 @@ from taoemb.evaluation.ranking import rank_all
 from taoemb.evaluation.systems import BM25, System, open_system
 from taoemb.judge.local import running_judge
 from taoemb.judge.train import train_judge
-from taoemb.training.context import RunArguments
-from taoemb.training.entry import run
 from taoemb.training.soup import blend
 
 METRICS = ("pair_accuracy", "ndcg_condensed@10", "bpref", "recall@100")
@@ -62,7 +61,7 @@ OLD_KINDS = {
 }
 OLD_TEMPLATE = "{title}"
 SHARE = 0.7  # `sft.soup` of the blend that is tried beside the trained weights alone
-OLD, NEW = "before", "now"
+OLD, NEW, READS = "before", "now", "items as now, queries as before"
 BM25_NAME, GRPO, START = "BM25", "SFT, now + Retrieval-GRPO", "SFT, now (seed 0)"
 CONTROLS = {"live_infonce": "SFT, now + InfoNCE on the live Top-K", "hard_negatives": "SFT, now + hard negatives"}
 
@@ -86,8 +85,8 @@ class Size:
 QUICK = Size(3, 8, 300, 50, 0.05, 200, 300, 3)
 
 
-def settings(size: Size, seed: int, *more: str) -> Config:
-    """The defaults, at the size and seed of this run."""
+def overrides(size: Size, seed: int, *more: str) -> list[str]:
+    """The defaults, at the size and seed of this run; `more` comes last and wins."""
     batch = f"{{steps: {size.steps}, queries: {size.queries}, random_negatives: {size.queries}}}"
     tuned = f"{{steps: {size.grpo_steps}, queries: {size.queries}, k: 16}}"
     hard = f"{{steps: {size.grpo_steps}, queries: {size.queries}, random_negatives: 0, negatives: 2}}"
@@ -99,7 +98,23 @@ def settings(size: Size, seed: int, *more: str) -> Config:
     ]
     sets += ["encoder.precision=bf16", "judge.batch_size=64", f"judge_train.max_pairs={size.judge_pairs}"]
     sets += ["evaluation={hitrate: [10], recall: [100], goodrate: [10]}"]
-    return load_config(None, [*sets, *more])
+    return [*sets, *more]
+
+
+def settings(size: Size, seed: int, *more: str) -> Config:
+    """The settings of `overrides`."""
+    return load_config(None, overrides(size, seed, *more))
+
+
+def train_apart(objective: str, data: Path, out: Path, sets: Sequence[str], start: Path | None = None) -> Path:
+    """Run a training job in a process of its own, as jobs are; its release."""
+    command = [sys.executable, "-m", f"taoemb.training.{objective}", "--data", str(data), "--out", str(out)]
+    command += ["--release", str(start)] if start else []
+    command += [part for setting in sets for part in ("--set", setting)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{objective}: {done.stderr.strip().splitlines()[-1]}")
+    return out / "release"
 
 
 def recipe(which: str) -> list[str]:
@@ -107,11 +122,8 @@ def recipe(which: str) -> list[str]:
     if which == NEW:
         return []
     kinds = ", ".join(f"{kind}: {share}" for kind, share in OLD_KINDS.items())
-    return [
-        f"encoder.item_template='{OLD_TEMPLATE}'",
-        f"queries.kinds={{{kinds}}}",
-        "queries.max_known=0",
-    ]
+    queries = [f"queries.kinds={{{kinds}}}", "queries.max_known=0"]
+    return queries if which == READS else [f"encoder.item_template='{OLD_TEMPLATE}'", *queries]
 
 
 def sample(data: Path, out: Path, others: int) -> Path:
@@ -185,8 +197,8 @@ def train(catalogue: Path, out: Path, which: str, seed: int, size: Size) -> Trai
     config = settings(size, seed, *recipe(which))
     generate_queries(catalogue, out / "generated", config.queries)
     split(out / "generated", out / "split", config.split)
-    run("sft", (RunArguments(out / "split" / "train", out / "sft"), config))
-    whole = load_release(out / "sft" / "release")
+    release = train_apart("sft", out / "split" / "train", out / "sft", overrides(size, seed, *recipe(which)))
+    whole = load_release(release)
     encoder, start = whole.query_encoder(), load_encoder(config.encoder).state_dict()
     kept = save_release(out / "blend", encoder, state_dict=blend(start, encoder.state_dict(), SHARE))
     return Trained(out / "split", whole.path, kept.path)
@@ -198,14 +210,11 @@ def after_sft(trained: Trained, start: Path, out: Path, size: Size, controls: bo
     out.mkdir()
     data = smaller(trained.data / "train", out / "smaller", size)
     train_judge([trained.data / "train"], out / "judge", config.judge_train)
-    found = {}
     with running_judge(out / "judge") as url:
-        asking = settings(size, seed, f"judge.url={url}")
-        run("grpo", (RunArguments(data, out / "grpo", start), asking))
-        found[GRPO] = out / "grpo" / "release"
+        asking = overrides(size, seed, f"judge.url={url}")
+        found = {GRPO: train_apart("grpo", data, out / "grpo", asking, start)}
     for objective, name in CONTROLS.items() if controls else ():
-        run(objective, (RunArguments(data, out / objective, start), config))
-        found[name] = out / objective / "release"
+        found[name] = train_apart(objective, data, out / objective, overrides(size, seed), start)
     return found
 
 
@@ -259,6 +268,8 @@ def measure_all(catalogue: Path, work: Path, size: Size, seeds: int, controls: b
             generated = Human(sample(made[NEW].data / "valid", work / "held-out", 0), config).measure(systems)
             found[START] = by_seed[fine_tuned(NEW, False)][0]
             more = after_sft(made[NEW], made[NEW].release, work / "after", size, controls)
+            if controls:
+                more[fine_tuned(READS, False)] = train(catalogue, work / "reads", READS, seed, size).release
             found |= human.measure([open_system(name, path, config.encoder) for name, path in more.items()])
     return {name: mean_over_seeds(runs) for name, runs in by_seed.items()} | found, generated
 
@@ -266,7 +277,7 @@ def measure_all(catalogue: Path, work: Path, size: Size, seeds: int, controls: b
 def systems_table(found: dict[str, Values], generated: dict[str, Values], seeds: int) -> Table:
     """Each system's means."""
     order = [BM25_NAME, zero_shot(OLD), zero_shot(NEW), fine_tuned(OLD, False), fine_tuned(NEW, False)]
-    order += [fine_tuned(NEW, True), START, GRPO, *CONTROLS.values()]
+    order += [fine_tuned(NEW, True), START, GRPO, *CONTROLS.values(), fine_tuned(READS, False)]
     rows = []
     for name in (name for name in order if name in found):
         cells = [f"{np.nanmean(found[name][metric]):.3f}" for metric in METRICS]
@@ -287,7 +298,7 @@ def differences_table(found: dict[str, Values], controls: bool) -> Table:
     new, old = fine_tuned(NEW, False), fine_tuned(OLD, False)
     pairs = [(zero_shot(NEW), zero_shot(OLD)), (old, zero_shot(OLD)), (new, zero_shot(OLD)), (new, zero_shot(NEW))]
     pairs += [(new, old), (fine_tuned(NEW, True), zero_shot(NEW)), (fine_tuned(NEW, True), new), (GRPO, START)]
-    pairs += [(name, START) for name in CONTROLS.values()] if controls else []
+    pairs += [(name, START) for name in (*CONTROLS.values(), fine_tuned(READS, False))] if controls else []
     rows = []
     for one, other in pairs:
         found_here = difference(found[one], found[other])
@@ -319,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", default=Path("../shared/data/chorus"))
     parser.add_argument("--seeds", type=int, default=2, help="of SFT")
-    parser.add_argument("--controls", action="store_true", help="hard negatives and live InfoNCE too")
+    parser.add_argument("--controls", action="store_true", help="hard negatives, live InfoNCE, and earlier queries")
     parser.add_argument("--quick", action="store_true", help="a try-out that saves nothing")
     given = parser.parse_args(arguments)
     if not (given.data / "judgments.parquet").is_file():
