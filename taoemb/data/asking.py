@@ -5,7 +5,7 @@ without bluetooth". The anchor item answers the query, so every query has at lea
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,19 +16,6 @@ from taoemb.data.lexicon import Phrase, everyday
 from taoemb.data.mining import Item, Mined
 from taoemb.data.words import stem, tokens
 
-# Kinds of query and how often each is tried.
-KINDS = {
-    "type": 0.06,
-    "brand-type": 0.14,
-    "attribute": 0.19,
-    "brand-attribute": 0.12,
-    "series": 0.11,
-    "model": 0.09,
-    "compatible": 0.13,
-    "title": 0.09,
-    "feature": 0.04,
-    "negation": 0.03,
-}
 _TYPES_EVENLY = 0.5  # a type is drawn by its number of items to this power: rarer products are asked for as well
 _MIN_ITEMS = 4  # a type or a measure of fewer items is nothing that people ask for
 _ANY_ITEM = 0.15  # share of anchors drawn from all items, also those whose type is not known
@@ -61,7 +48,8 @@ class _NoFit(Exception):
 class Asker:
     """Draws anchors and writes one query at a time."""
 
-    def __init__(self, mined: Mined, rng: np.random.Generator) -> None:
+    def __init__(self, mined: Mined, rng: np.random.Generator, kinds: Mapping[str, float]) -> None:
+        """`kinds`: how often each kind of query is tried (QueryGenerationConfig.kinds)."""
         self.mined, self.rng = mined, rng
         main = Counter(item.types[0] for item in mined.items if item.types)
         self.types = sorted(main)
@@ -71,10 +59,11 @@ class Asker:
         for row, item in enumerate(mined.items):
             if item.types:
                 self.members[item.types[0]].append(row)
-        self.kinds = list(KINDS)
-        self.weights = np.array(list(KINDS.values())) / sum(KINDS.values())
+        self.kinds = list(kinds)
+        self.weights = np.array(list(kinds.values())) / sum(kinds.values())
         self.writers: dict[str, Callable[[_Draft], str]] = {
             "type": self._only_type,
+            "brand": self._only_brand,
             "brand-type": self._brand_type,
             "attribute": self._attribute,
             "brand-attribute": self._brand_attribute,
@@ -172,7 +161,16 @@ class Asker:
     # Kinds of query
 
     def _only_type(self, draft: _Draft) -> str:
-        return self._type(draft)
+        """A product word, as often for one thing as for several."""
+        name = self._type(draft)
+        return f"{name}s" if self._often(0.3) and not name.endswith(_NO_PLURAL) else name
+
+    def _only_brand(self, draft: _Draft) -> str:
+        brand = draft.item.brand
+        if brand is None or len(self.mined.rows["brand", brand]) < _MIN_ITEMS:
+            raise _NoFit
+        draft.hard.append(("brand", brand))
+        return brand
 
     def _brand_type(self, draft: _Draft) -> str:
         return self._in_order([self._brand(draft)], self._type(draft), 0.88)
@@ -180,7 +178,7 @@ class Asker:
     def _attribute(self, draft: _Draft) -> str:
         noun = self._type(draft)
         traits = [self._trait(draft)]
-        if self._often(0.2):
+        if self._often(0.15):
             traits.append(self._trait(draft))
         return self._in_order(traits, noun, 0.6)
 
@@ -225,7 +223,7 @@ class Asker:
     def _title(self, draft: _Draft) -> str:
         """A run of words out of the title."""
         words = title_words(draft.item.title, draft.item.brand)
-        length = int(self.rng.integers(2, 5))
+        length = int(self.rng.integers(2, 4))
         if len(words) < length:
             raise _NoFit
         start = int(self.rng.integers(len(words) - length + 1))

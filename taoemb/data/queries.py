@@ -55,14 +55,15 @@ def generate_queries(data: Path, out: Path, config: QueryGenerationConfig) -> di
     asked: list[Asked] = []
     judged: list[tuple[np.ndarray, np.ndarray]] = []
     clicked: list[np.ndarray] = []
+    known: list[np.ndarray] = []
     seen: set[tuple[str, ...]] = set()
-    asker = Asker(mined, rng)
+    asker = Asker(mined, rng, config.kinds)
     with progress("generating queries", config.count) as bar:
         misses = 0
         while len(asked) < config.count and misses < _MISSES:
             misses += 1
             query = asker.ask()
-            if query is None or (key := near_duplicate_key(query.text)) in seen:
+            if query is None or (key := _key(query)) in seen:
                 continue
             grades = rules.grade(query)
             if not (grades == 4).any():
@@ -71,14 +72,21 @@ def generate_queries(data: Path, out: Path, config: QueryGenerationConfig) -> di
             seen.add(key)
             asked.append(query)
             judged.append(rules.choose(query, grades, config.graded_per_query, rng))
-            clicked.append(_some(np.flatnonzero(grades == 4), config.max_positives, rng))
+            answers = np.flatnonzero(grades == 4)
+            clicked.append(_some(answers, config.max_positives, rng))
+            known.append(_some(np.setdiff1d(answers, clicked[-1]), config.max_known, rng))
             bar.advance()
     if not asked:
         raise InputError(f"{data}: no query can be made from these items; they need titles with product words")
     with new_folder(out) as folder:
         link(data / file_name("items"), folder / file_name("items"))
-        counts = _write(folder, catalogue, rows, asked, judged, clicked)
+        counts = _write(folder, catalogue, rows, asked, judged, clicked, known)
     return {"out": str(out), **counts, **Counter(query.kind for query in asked)}
+
+
+def _key(query: Asked) -> tuple[str, ...]:
+    """Queries of one key are asked once. Product words come as one and as several: people type both."""
+    return (query.text,) if query.kind == "type" else near_duplicate_key(query.text)
 
 
 class Rules:
@@ -120,12 +128,12 @@ class Rules:
         return grades
 
     def _kin(self, query: Asked, brand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For a query without a type: items of the anchor's type and brand, and what goes with the model or series."""
+        """For a query without a type: items of the anchor's type and brand, and what goes with what the query names."""
         anchor = self.mined.items[query.anchor]
         kin = self.mined.where(*(("type", same) for same in class_of(anchor.types[0]))) if anchor.types else ~self.typed
         near = np.zeros(len(kin), dtype=bool)
         for kind, name in (*query.hard, *query.soft):
-            if kind in ("model", "series"):
+            if kind in ("model", "series") or (kind == "brand" and query.kind == "brand"):
                 near |= self.mined.where(("for", name)) | self.mined.with_words(tokens(name), "named")
         return kin & brand, near
 
@@ -183,6 +191,7 @@ def _write(
     asked: list[Asked],
     judged: list[tuple[np.ndarray, np.ndarray]],
     clicked: list[np.ndarray],
+    known: list[np.ndarray],
 ) -> dict[str, int]:
     query_ids = pa.array([f"g{i:06d}" for i in range(len(asked))], pa.string())
     specs = [json.dumps(_spec(query), ensure_ascii=False, separators=(",", ":")) for query in asked]
@@ -195,14 +204,20 @@ def _write(
         named = catalogue.ids_of(rows[np.concatenate(parts)])
         return [query_ids.take(pa.array(owners)), pa.array(named, pa.string())]
 
-    pairs = ids([np.sort(part) for part in clicked])
-    weights = pa.array(np.ones(len(pairs[0]), dtype=np.float32))
+    pairs = ids([np.sort(np.concatenate(parts)) for parts in zip(clicked, known, strict=True)])
+    drawn = [np.isin(np.sort(np.concatenate([some, rest])), some) for some, rest in zip(clicked, known, strict=True)]
+    weights = pa.array(np.concatenate(drawn).astype(np.float32))
     write_table(folder / file_name("pairs"), pa.Table.from_arrays([*pairs, weights], schema=PAIRS))
     graded = ids([part for part, _ in judged])
     grades = pa.array(np.concatenate([part for _, part in judged]), pa.int8())
     columns = [*graded, grades, pa.repeat("rule", len(grades))]
     write_table(folder / file_name("judgments"), pa.Table.from_arrays(columns, schema=JUDGMENTS))
-    return {"queries": len(asked), "pairs": len(weights), "judgments": len(grades)}
+    return {
+        "queries": len(asked),
+        "pairs": sum(map(len, clicked)),
+        "known": sum(map(len, known)),
+        "judgments": len(grades),
+    }
 
 
 def _spec(query: Asked) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from taoemb.config import EncoderConfig, LoraConfig
 from taoemb.encoder.manifest import Pooling
 from taoemb.encoder.model import Encoder, EncoderSpec, backbone_width, quiet_transformers
 from taoemb.encoder.sources import ModelSource
+from taoemb.encoder.text import ITEM_TEMPLATE
 from taoemb.errors import InputError
 
 _POOLER = "pooler"  # BERT's does not reach the vectors: no gradient, no adapters, no optimiser state
@@ -109,7 +110,7 @@ def _spec(
         pooling=source.pooling or _natural_pooling(model_config),
         dimension=dimension,
         query_template=config.query_template or source.query_template or "{text}",
-        item_template=config.item_template or source.item_template or "{title}",
+        item_template=config.item_template or source.item_template or ITEM_TEMPLATE,
         max_query_tokens=_tokens(
             "max_query_tokens", config.max_query_tokens, source.max_query_tokens, 64, meant, limit
         ),

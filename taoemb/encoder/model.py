@@ -21,7 +21,7 @@ from taoemb.encoder.batching import TokenBatch, TokenTable, bucket_by_cost, buck
 from taoemb.encoder.hardware import has_bf16
 from taoemb.encoder.manifest import Pooling
 from taoemb.encoder.pooling import pool
-from taoemb.encoder.text import ItemTemplate, QueryTemplate
+from taoemb.encoder.text import ITEM_TEMPLATE, ItemTemplate, QueryTemplate
 from taoemb.progress import Progress
 
 Kind = Literal["query", "item"]
@@ -41,7 +41,7 @@ class EncoderSpec:
     dimension: int
     """Length of the vectors; below the model's width they are cut (Matryoshka) before they are normalised."""
     query_template: str = "{text}"
-    item_template: str = "{title}"
+    item_template: str = ITEM_TEMPLATE
     max_query_tokens: int = 64
     max_item_tokens: int = 128
 

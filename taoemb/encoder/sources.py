@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taoemb.encoder.manifest import MANIFEST, Manifest, Pooling, read_manifest, verify
-from taoemb.encoder.text import escape_item_literal
+from taoemb.encoder.text import ITEM_TEMPLATE, escape_item_literal
 from taoemb.errors import InputError
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -136,7 +136,7 @@ def _sentence_transformer(folder: Path, name: str, pooling: Pooling | None) -> M
         base_model=name,
         pooling=_pooling(kinds["Pooling"] / "config.json") if pooling is None and "Pooling" in kinds else None,
         query_template=f"{query}{{text}}" if query else None,
-        item_template=f"{escape_item_literal(document)}{{title}}" if document else None,
+        item_template=f"{escape_item_literal(document)}{ITEM_TEMPLATE}" if document else None,
         token_limit=limits.get("max_seq_length"),
     )
 

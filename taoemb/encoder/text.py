@@ -12,17 +12,25 @@ from typing import Any
 from taoemb.errors import InputError
 
 ITEM_FIELDS = ("title", "brand", "category", "description", "price", "attributes")
+ITEM_TEMPLATE = "{title}[, {brand}][, {category}][. {description:160}]"
+"""What an encoder reads of an item unless its release, its own files or the settings say otherwise."""
+
 _TOKEN = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{([^{}\[\]]*)\}|[{}\[\]]|[^{}\[\]]+")
 
 
 @dataclass(frozen=True)
 class _Field:
-    """One `{field}`; `key` names a single attribute (`{attributes.colour}`)."""
+    """One `{field}`; `key` names a single attribute (`{attributes.colour}`), `limit` is its longest text."""
 
     name: str
     key: str | None
+    limit: int | None = None
 
     def text(self, record: Mapping[str, Any]) -> str:
+        text = self._whole(record)
+        return text if self.limit is None else _shorten(text, self.limit)
+
+    def _whole(self, record: Mapping[str, Any]) -> str:
         value = record.get(self.name)
         if self.name == "attributes":
             pairs = dict(value) if value else {}
@@ -42,6 +50,7 @@ class ItemTemplate:
 
     A ``[bracketed part]`` vanishes when a field inside it is missing or empty; outside brackets a missing field
     renders as nothing. ``{attributes}`` becomes ``name: value, …``, ``{attributes.NAME}`` one attribute's value.
+    ``{description:160}`` is the field's first 160 characters, whole words only.
     Doubled brackets and braces stand for themselves. Raises InputError for an unknown field or unbalanced marks.
     """
 
@@ -141,14 +150,25 @@ def _close(groups: list[tuple[bool, tuple[_Part, ...]]], parts: list[_Part], ins
 
 
 def _field(text: str, template: str) -> _Field:
-    name, dot, key = text.partition(".")
+    path, _, limit = text.partition(":")
+    name, dot, key = path.partition(".")
+    if ":" in text and not (limit.isdecimal() and int(limit) > 0):
+        raise InputError(f"item template {template!r}: {{{text}}}: behind ':' stands how many characters, e.g. :160")
     if name not in ITEM_FIELDS or (dot and (name != "attributes" or not key)):
         raise InputError(f"item template {template!r}: unknown field {{{text}}}; use one of {_choices()}")
-    return _Field(name, key if dot else None)
+    return _Field(name, key if dot else None, int(limit) if limit else None)
 
 
 def _choices() -> str:
     return ", ".join(f"{{{name}}}" for name in (*ITEM_FIELDS, "attributes.NAME"))
+
+
+def _shorten(text: str, limit: int) -> str:
+    """The first `limit` characters at most, without a word that is cut (but never nothing)."""
+    if len(text) <= limit:
+        return text
+    cut = text[:limit] if text[limit].isspace() else text[:limit].rpartition(" ")[0] or text[:limit]
+    return cut.rstrip()
 
 
 def _plain(value: Any) -> str:

@@ -27,8 +27,9 @@ class EncoderConfig(Section):
     )
     item_template: str | None = Field(
         None,
-        description="Item fields as text; a [bracketed part] vanishes when a field in it is missing; "
-        "default: the model's own, else `{title}`.",
+        description="Item fields as text; a [bracketed part] vanishes when a field in it is missing, "
+        "`{description:160}` is its first 160 characters. Default: the model's own, else "
+        "`{title}[, {brand}][, {category}][. {description:160}]`.",
     )
     max_query_tokens: int | None = Field(None, ge=4, description="Default: the release's own, else 64.")
     max_item_tokens: int | None = Field(None, ge=4, description="Default: the release's own, else 128.")

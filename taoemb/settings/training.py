@@ -44,6 +44,9 @@ class SFTConfig(Section):
     queries: int = Field(64, ge=1, description="Queries a step, over all ranks.")
     random_negatives: int = Field(64, ge=0, description="Items drawn from the whole catalogue a step, over all ranks.")
     tau: float = Field(0.05, gt=0, description="Softmax temperature.")
+    soup: float = Field(
+        1.0, gt=0, le=1, description="Share of the trained weights in the release; the rest are the starting model's."
+    )
     optim: OptimConfig = OptimConfig()
 
 

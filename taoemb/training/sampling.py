@@ -34,20 +34,25 @@ class QueryOrder:
 
 
 class Positives:
-    """The known positives of every query, and a weighted draw of one of them."""
+    """The known positives of every query, and a weighted draw of one of them.
+
+    A pair of weight 0 is never drawn: it says that the item answers the query, so that it is no negative.
+    """
 
     def __init__(self, pairs: Pairs, n_queries: int) -> None:
         order = np.lexsort((pairs.item_rows, pairs.query_rows))
         self._items, self._weights = pairs.item_rows[order], pairs.weights[order].astype(np.float64)
         self._starts = np.searchsorted(pairs.query_rows[order], np.arange(n_queries + 1))
+        total = np.concatenate([[0.0], np.cumsum(self._weights)])
+        self._weight_Q = total[self._starts[1:]] - total[self._starts[:-1]]
 
     @property
     def query_rows(self) -> np.ndarray:
-        """Queries that have at least one positive."""
-        return np.flatnonzero(np.diff(self._starts))
+        """Queries that have at least one positive to draw."""
+        return np.flatnonzero(self._weight_Q > 0)
 
     def of(self, query_row: int) -> np.ndarray:
-        """Item rows of the query's positives."""
+        """Item rows of the query's positives, those of weight 0 too."""
         return self._items[self._starts[query_row] : self._starts[query_row + 1]]
 
     def draw(self, query_rows: np.ndarray, seed: int, step: int) -> np.ndarray:
@@ -56,9 +61,9 @@ class Positives:
         drawn = np.full(len(query_rows), -1, dtype=np.int64)
         for i, row in enumerate(query_rows):
             lo, hi = self._starts[row], self._starts[row + 1]
-            if hi > lo:
+            if self._weight_Q[row] > 0:
                 cumulative = np.cumsum(self._weights[lo:hi])
-                drawn[i] = self._items[lo + min(np.searchsorted(cumulative, uniform[i] * cumulative[-1]), hi - lo - 1)]
+                drawn[i] = self._items[lo + np.searchsorted(cumulative, uniform[i] * cumulative[-1], "right")]
         return drawn
 
 

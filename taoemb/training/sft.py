@@ -22,6 +22,7 @@ from taoemb.training.distributed import check_divisible, gather_with_gradient, m
 from taoemb.training.engine import Engine
 from taoemb.training.losses import info_nce, mean_pairwise_cosine
 from taoemb.training.sampling import random_items
+from taoemb.training.soup import blend
 from taoemb.training.supervised import Supervised
 from taoemb.training.timing import Stopwatch
 
@@ -102,7 +103,9 @@ class SFT(Supervised):
         return loss, tokens * ranks.world_size, cosines
 
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
-        """A release with one encoder for queries and items."""
+        """A release with one encoder for queries and items: `soup` blends its weights with the starting ones."""
+        if self._config.soup < 1:
+            weights = blend(starting_encoder(self._context).state_dict(), weights, self._config.soup)
         return save_release(
             self._context.folder.release,
             self._encoder,

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from taoemb.cli.data import app
-from taoemb.data.asking import KINDS
 from taoemb.data.shop_queries import KIND_SHARES
 from taoemb.data.taxonomy import load_shop
+from taoemb.settings.data import QUERY_KINDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    taoemb data (.+)$", PAGE.replace("\\\n", " "), re.MULTILINE)
@@ -29,4 +29,4 @@ def test_numbers_and_kinds():
     shop = load_shop()
     assert f"{len(shop.departments)} departments, {len(shop.categories)} categories" in PAGE
     assert all(f"| {kind} |" in PAGE for kind in KIND_SHARES)
-    assert ", ".join(KINDS) in " ".join(PAGE.split())
+    assert ", ".join(QUERY_KINDS) in " ".join(PAGE.split())

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from taoemb.config import QueryGenerationConfig
-from taoemb.data.asking import KINDS, Asked
+from taoemb.data.asking import Asked
 from taoemb.data.dataset import open_dataset
 from taoemb.data.facets import brand_name, measures
 from taoemb.data.lexicon import everyday
@@ -83,13 +83,15 @@ def test_the_result_is_a_dataset_with_every_part(generated):
     report = validate(generated / "out")
     assert report.violations == []
     assert report.counts["queries"] == 120
-    assert set(report.slices) <= set(KINDS)
+    assert set(report.slices) <= set(CONFIG.kinds)
     assert {"brand-type", "attribute", "model", "compatible"} <= set(report.slices)
     assert set(report.sources) == {"rule"}
     data = open_dataset(generated / "out")
     assert np.bincount(data.judgments.query_rows).max() <= 10
-    assert np.bincount(data.pairs.query_rows).max() <= 3
-    assert len({near_duplicate_key(text) for text in data.queries.texts}) == 120
+    assert np.bincount(data.pairs.query_rows[data.pairs.weights > 0]).max() <= 3
+    assert len(set(data.queries.texts)) == 120
+    longer = [text for text, kinds in zip(data.queries.texts, data.queries.slices, strict=True) if kinds != ("type",)]
+    assert len({near_duplicate_key(text) for text in longer}) == len(longer)
     assert all(text == text.lower() for text in data.queries.texts)
     assert sum(len(text.split()) <= 5 for text in data.queries.texts) > 90
 
@@ -109,6 +111,23 @@ def test_positives_say_what_the_query_says(generated):
             assert all(word in title for word in wanted if word in words), (words, title)
             checked += 1
     assert checked > 50
+
+
+def test_further_answers_are_pairs_of_weight_0(generated, tmp_path):
+    """All grade-4 items of a query are known, so that none of them is taken for a negative."""
+    data = open_dataset(generated / "out")
+    rules = Rules(mine(data.items.records(np.arange(len(data.items)))))
+    for row in range(20):
+        spec = json.loads(data.queries.specs[row])
+        if spec["kind"] != "type":
+            continue
+        grades = rules.grade(Asked("", "type", 0, tuple(spec["type"].split()), (), ()))
+        of_query = data.pairs.query_rows == row
+        assert sorted(data.pairs.item_rows[of_query]) == np.flatnonzero(grades == 4).tolist()
+        assert (data.pairs.weights[of_query] == 1).sum() == 3
+    few = CONFIG.model_copy(update={"max_known": 0})
+    generate_queries(generated / "in", tmp_path / "few", few)
+    assert (open_dataset(tmp_path / "few").pairs.weights == 1).all()
 
 
 def test_human_judgments_are_never_read(generated, tmp_path):
@@ -174,6 +193,15 @@ def test_a_brand_and_a_colour_may_be_missed_one_at_a_time():
     assert found[2]["Acme optical mouse"] == 4
 
 
+def test_a_brand_alone():
+    brand = ("brand", "acme")
+    items = [*records(), {**records()[-1], "item_id": "x", "title": "Corvo.com case for Acme notebooks"}]
+    query = Asked("acme", "brand", 0, None, (), (brand,))
+    grades = Rules(mine(items)).grade(query)
+    assert [record["brand"] == "Acme" for record in items] == (grades == 4).tolist()
+    assert grades[-1] == 2, "it goes with the brand"
+
+
 def test_a_model_is_not_to_be_missed():
     row = next(i for i, record in enumerate(records()) if "toner" in record["title"])
     model = next(facet for facet in MINED.items[row].facets if facet[0] == "model")
@@ -225,6 +253,18 @@ def test_reading_measures_and_brands():
         None,
         None,
     ]
+
+
+def test_kinds_that_shoppers_never_type_can_be_left_out(generated, tmp_path):
+    only = {"type": 0, "brand": 0, "model": 1} | dict.fromkeys(set(CONFIG.kinds) - {"type", "brand", "model"}, 0)
+    result = generate_queries(
+        generated / "in", tmp_path / "out", QueryGenerationConfig.model_validate({"count": 10, "kinds": only})
+    )
+    assert result["model"] == result["queries"] == 10
+    assert QueryGenerationConfig.model_validate({"kinds": {"model": 0}}).kinds == CONFIG.kinds | {"model": 0}
+    for wrong in ({"modle": 1}, {"model": -1}, dict.fromkeys(CONFIG.kinds, 0)):
+        with pytest.raises(ValueError, match=r"no such kind|shares"):
+            QueryGenerationConfig.model_validate({"kinds": wrong})
 
 
 def test_bad_input(tmp_path):

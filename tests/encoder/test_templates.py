@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taoemb.encoder.text import ItemTemplate, QueryTemplate, escape_item_literal
+from taoemb.encoder.text import ITEM_TEMPLATE, ItemTemplate, QueryTemplate, escape_item_literal
 from taoemb.errors import InputError
 
 ITEM = {
@@ -32,6 +32,14 @@ ITEM = {
         ("{title} ({attributes})", "Oak table (seat count: 6, material: oak)"),
         ("{title}[ in {attributes.colour}][ of {attributes.material}]", "Oak table of oak"),
         ("{title} [[{price}]] {{x}}", "Oak table [199] {x}"),
+        ("{title:8}", "Oak"),
+        ("{title:3}", "Oak"),
+        ("{title:2}", "Oa"),
+        ("{title:9}", "Oak table"),
+        ("{title}[ ({attributes:15})]", "Oak table (seat count: 6,)"),
+        ("{title}[ of {attributes.material:2}]", "Oak table of oa"),
+        ("{title}[. {description:160}]", "Oak table"),
+        (ITEM_TEMPLATE, "Oak table, Nordli, Tables"),
     ],
 )
 def test_item_text(template: str, text: str) -> None:
@@ -76,6 +84,9 @@ def test_fields_are_the_columns_in_order_of_first_use() -> None:
         ("[{title}[{brand}]]", "do not nest"),
         ("{title}[, new]", "must name a field"),
         ("{title}[]", "must name a field"),
+        ("{title:}", "how many characters"),
+        ("{title:0}", "how many characters"),
+        ("{title:x}", "how many characters"),
     ],
 )
 def test_bad_item_templates(template: str, problem: str) -> None:

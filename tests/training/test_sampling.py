@@ -45,6 +45,14 @@ def test_positives_are_drawn_by_weight():
     assert positives.draw(np.array([1, 0, 3]), 0, 0).tolist() == [-1, 1, -1]
 
 
+def test_a_query_whose_pairs_all_have_weight_0_is_not_trained_on():
+    known = Pairs(np.array([0, 1], np.int32), np.array([3, 4], np.int64), np.array([0.0, 2.0], np.float32))
+    positives = Positives(known, 2)
+    assert positives.query_rows.tolist() == [1]
+    assert positives.of(0).tolist() == [3]
+    assert positives.draw(np.array([0, 1]), 0, 0).tolist() == [-1, 4]
+
+
 def test_random_items_differ_by_step_and_cover_the_catalogue():
     first, second = random_items(30, 1000, 0, 0), random_items(30, 1000, 0, 1)
     assert set(first) == set(range(30))
