@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SPEED = ("training", "embedding", "serving", "gateway_overhead", "judge_client", "grpo_step", "publish")
-QUALITY = ("compare", "judge_latency", "cost")
+QUALITY = ("compare", "ablations", "human", "judge_latency", "cost")
 BENCHMARKS = (*(f"benchmarks.speed.{name}" for name in SPEED), *(f"benchmarks.quality.{name}" for name in QUALITY))
 PAGE = ROOT / "scripts" / "results_page.py"
 
