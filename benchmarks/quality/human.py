@@ -72,14 +72,14 @@ Values = dict[str, np.ndarray]  # metric → a value a query
 class Size:
     """How much is done."""
 
-    steps: int = 60
+    steps: int = 50
     queries: int = 32
     generated: int = 6000
     others: int = 1000  # items of the sample beside the judged ones
     held_out: float = 0.03  # share of the generated queries
     judge_pairs: int = 3000
     grpo_items: int = 4000
-    grpo_steps: int = 60
+    grpo_steps: int = 40
 
 
 QUICK = Size(3, 8, 300, 50, 0.05, 200, 300, 3)
