@@ -44,8 +44,8 @@ from taoemb.training.soup import blend
 
 METRICS = ("pair_accuracy", "ndcg_condensed@10", "bpref", "recall@100")
 TRIED = (
-    "Human grades are few (2,040; a query in three has one kind of grade only): a gain below about .02 can hardly be told "
-    "from none. Tried for SFT: item texts, shorter queries, known answers, blends with the starting weights. Tried for "
+    "Human grades are few (2,040; a query in three has one kind of grade only): a gain below about .02 can hardly be "
+    "told from none. Tried for SFT: item texts, shorter queries, known answers, blends with the starting weights. Tried for "
     "Retrieval-GRPO: a trained judge (held-out AUC .85) over 40 steps, alone and blended half-way with its start. That "
     "judge learns from rule grades; not tried: one with people's grades, an LLM, an ensemble, other weights of the KL."
 )
@@ -315,16 +315,19 @@ def differences_table(found: dict[str, Values], controls: bool) -> Table:
 def aims(found: dict[str, Values]) -> list[Aim]:
     """What the issue asks for: gains whose interval is clear of 0."""
     gains = {
-        "SFT is better than zero-shot on human grades of real items": (fine_tuned(NEW, False), zero_shot(OLD)),
+        "SFT is better than zero-shot on the same item text, on human grades of real items": (
+            fine_tuned(NEW, False),
+            zero_shot(NEW),
+        ),
         "SFT's new defaults are better than the earlier ones": (fine_tuned(NEW, False), fine_tuned(OLD, False)),
         "Retrieval-GRPO is better than SFT on human grades of real items": (GRPO, START),
     }
     made = []
     for aim, (one, other) in gains.items():
         found_here = difference(found[one], found[other])
-        clear = any(found_here[metric].low > 0 for metric in METRICS[:3] if metric in found_here)
+        clear = found_here[METRICS[0]].low > 0
         said = "; ".join(f"{metric} {shown(found_here[metric])}" for metric in METRICS if metric in found_here)
-        made.append(Aim(f"{aim} (interval clear of 0 on a judged-only metric)", said, clear, "" if clear else TRIED))
+        made.append(Aim(f"{aim} ({METRICS[0]}, interval clear of 0)", said, clear, "" if clear else TRIED))
     return made
 
 
