@@ -45,8 +45,8 @@ from taoemb.training.soup import blend
 METRICS = ("pair_accuracy", "ndcg_condensed@10", "bpref", "recall@100")
 TRIED = (
     "Human grades are few (2,040; a query in three has one kind of grade only): a gain below about .02 can hardly be "
-    "told from none. Tried for SFT: item texts, shorter queries, known answers, blends with the starting weights. Tried for "
-    "Retrieval-GRPO: a trained judge (held-out AUC .85) over 40 steps, alone and blended half-way with its start. That "
+    "told from none. Tried for SFT: texts, shorter queries, known answers, blends with the starting weights. Tried "
+    "for Retrieval-GRPO: a trained judge (held-out AUC .85), 40 steps, alone and blended half-way with its start. That "
     "judge learns from rule grades; not tried: one with people's grades, an LLM, an ensemble, other weights of the KL."
 )
 OLD_KINDS = {
