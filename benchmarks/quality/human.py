@@ -4,8 +4,9 @@
     python -m benchmarks.quality.human --quick         # a try-out that saves nothing
     python -m benchmarks.quality.human --seeds 3 --controls
 
-Training sees items only: queries are generated from the catalogue. The human queries and grades measure and choose
-nothing. Every system's steps and batches are equal; they are fewer than the defaults', so that the run takes minutes.
+Training sees items only: queries are generated from the catalogue, and no human query or grade enters it. The present
+item template and lengths of queries were chosen with these human queries in sight, so that the gain of `now` over
+`before` is a little flattered. Steps and batches are equal for all systems, and fewer than the defaults'.
 
 The grades' pool came from word matching, so what nobody judged may be relevant: pair accuracy, condensed nDCG and bpref
 use judged items alone. Recall is over the judged items and a random sample of the others.
@@ -43,8 +44,10 @@ from taoemb.training.soup import blend
 
 METRICS = ("pair_accuracy", "ndcg_condensed@10", "bpref", "recall@100")
 TRIED = (
-    "Judged pairs are few (2,040 grades, 68 graded queries, of which some hold good items only), so that only a gain "
-    "of about .02 can be told from none."
+    "Human grades are few (2,040; a query in three has one kind of grade only): a gain below about .02 can hardly be "
+    "told from none. Tried for SFT: texts, shorter queries, known answers, blends with the starting weights. Tried "
+    "for Retrieval-GRPO: a trained judge (held-out AUC .85), 40 steps, alone and blended half-way with its start. That "
+    "judge learns from rule grades; not tried: one with people's grades, an LLM, an ensemble, other weights of the KL."
 )
 OLD_KINDS = {
     "type": 0.06,
@@ -72,14 +75,14 @@ Values = dict[str, np.ndarray]  # metric → a value a query
 class Size:
     """How much is done."""
 
-    steps: int = 60
+    steps: int = 50
     queries: int = 32
     generated: int = 6000
     others: int = 1000  # items of the sample beside the judged ones
     held_out: float = 0.03  # share of the generated queries
     judge_pairs: int = 3000
     grpo_items: int = 4000
-    grpo_steps: int = 60
+    grpo_steps: int = 40
 
 
 QUICK = Size(3, 8, 300, 50, 0.05, 200, 300, 3)
@@ -312,16 +315,19 @@ def differences_table(found: dict[str, Values], controls: bool) -> Table:
 def aims(found: dict[str, Values]) -> list[Aim]:
     """What the issue asks for: gains whose interval is clear of 0."""
     gains = {
-        "SFT is better than zero-shot on human grades of real items": (fine_tuned(NEW, False), zero_shot(OLD)),
+        "SFT is better than zero-shot on the same item text, on human grades of real items": (
+            fine_tuned(NEW, False),
+            zero_shot(NEW),
+        ),
         "SFT's new defaults are better than the earlier ones": (fine_tuned(NEW, False), fine_tuned(OLD, False)),
         "Retrieval-GRPO is better than SFT on human grades of real items": (GRPO, START),
     }
     made = []
     for aim, (one, other) in gains.items():
         found_here = difference(found[one], found[other])
-        clear = any(found_here[metric].low > 0 for metric in METRICS[:3] if metric in found_here)
+        clear = found_here[METRICS[0]].low > 0
         said = "; ".join(f"{metric} {shown(found_here[metric])}" for metric in METRICS if metric in found_here)
-        made.append(Aim(f"{aim} (interval clear of 0 on a judged-only metric)", said, clear, "" if clear else TRIED))
+        made.append(Aim(f"{aim} ({METRICS[0]}, interval clear of 0)", said, clear, "" if clear else TRIED))
     return made
 
 
