@@ -78,15 +78,14 @@ def test_alternating_towers_take_the_gradient_of_queries_and_of_items_in_turn(tr
     assert all(r["grad_norm"] > 0 for r in turns)
 
 
-@pytest.mark.parametrize("objective", ["grpo", "live_infonce", "hard_negatives"])
+@pytest.mark.parametrize("objective", ["grpo", "hard_negatives"])
 def test_a_second_run_from_a_release_finds_its_catalogue_embedded(objective, train, release, judge, tmp_path):
     settings = (f"judge.url={judge.url}", f"engine.banks={tmp_path / 'banks'}")
     first = train(objective, tmp_path / "first", *settings, release=release)
     (kept,) = (tmp_path / "banks").glob("*/*")
     written = kept.stat().st_mtime_ns
     second = train(objective, tmp_path / "second", *settings, release=release)
-    own = train(objective, tmp_path / "own", settings[0], release=release)
-    assert losses_only(second) == losses_only(first) == losses_only(own)
+    assert losses_only(second) == losses_only(first)
     assert kept.stat().st_mtime_ns == written
     train(objective, tmp_path / "rounded", *settings, "encoder.precision=bf16", release=release)
     assert len(list((tmp_path / "banks").glob("*/*"))) == 2  # other arithmetic is another bank
