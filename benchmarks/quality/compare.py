@@ -38,7 +38,7 @@ class Size:
     queries: int = 3000
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     sft: str = "sft={steps: 60, queries: 64, random_negatives: 32}"
-    steps: int = 150
+    steps: int = 100
 
     def grpo(self, k: int = 32) -> tuple[str, ...]:
         """Settings of Retrieval-GRPO; all else is the default."""

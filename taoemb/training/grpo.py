@@ -14,6 +14,7 @@ import copy
 import sys
 from collections import deque
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -220,16 +221,21 @@ def _remembering(judge: JudgeConfig, context: Context) -> JudgeConfig:
 def build(context: Context) -> RetrievalGRPO:
     """The objective from the settings; both judges must answer before anything is embedded."""
     config = context.config
-    judge = JudgeClient(_remembering(config.judge, context))
-    reward_release = judge.release
-    heldout = None
-    if config.grpo.heldout_every:
-        if config.heldout_judge is None:
-            raise InputError("grpo.heldout_every needs heldout_judge.url: a judge other than the one that gives reward")
-        heldout = JudgeClient(_remembering(config.heldout_judge, context))
-        if heldout.release == reward_release:
-            raise InputError(f"heldout_judge: is the reward judge itself ({reward_release[:12]}); give another one")
-    return RetrievalGRPO(context, config.grpo, judge, heldout)
+    with ExitStack() as opened:  # a judge client is left open only by an objective that was made, and closes it
+        judge = opened.enter_context(JudgeClient(_remembering(config.judge, context)))
+        reward_release = judge.release
+        heldout = None
+        if config.grpo.heldout_every:
+            if config.heldout_judge is None:
+                raise InputError(
+                    "grpo.heldout_every needs heldout_judge.url: a judge other than the one that gives reward"
+                )
+            heldout = opened.enter_context(JudgeClient(_remembering(config.heldout_judge, context)))
+            if heldout.release == reward_release:
+                raise InputError(f"heldout_judge: is the reward judge itself ({reward_release[:12]}); give another one")
+        objective = RetrievalGRPO(context, config.grpo, judge, heldout)
+        opened.pop_all()
+    return objective
 
 
 if __name__ == "__main__":
