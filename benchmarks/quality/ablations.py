@@ -20,7 +20,7 @@ from benchmarks.quality.runs import WORK, Done, Run, make_shop, train, workers
 from benchmarks.quality.seesaw import draw
 from benchmarks.record import ROOT, Aim, Record, Table
 
-SIZE = replace(Size(), seeds=(0, 1, 2), steps=40)
+SIZE = replace(Size(), seeds=(0, 1, 2), steps=30)
 REWARDS = {
     "default: gated, quality .1, exclusivity .1": "{}",
     "relevance alone": "{quality: 0, exclusivity: 0}",

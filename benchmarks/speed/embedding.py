@@ -30,6 +30,13 @@ LONG_TEMPLATE = "{title}[, {brand}][, {category}][. {description}][, {attributes
 BATCHES = (16, 32, 64, 128)
 TRIED = 384  # texts on which a batch size is chosen
 DEPTH, RELEVANT = 100, 4
+TRIED_TO_BE_FASTER = (
+    "The aim was seen once on a processor with AMX; this one multiplies bf16 by AVX-512. Against "
+    "sentence-transformers in fp32, its default, it is met on titles. What was tried: length-sorted "
+    "batches by tokens (698 items/s in torch, 1.27× theirs), a traced OpenVINO graph, a request of one "
+    "thread in flight for each core. Not tried: int8, packing short texts into one row, and tokenising "
+    "while the graph computes."
+)
 
 
 @dataclass
@@ -197,9 +204,9 @@ def aims(found: dict[str, list[float]], losses: dict[str, tuple[float, float]], 
     """The aims of this benchmark, measured."""
     rows = []
     against = ratio(found["ours, openvino bf16"], found["SentenceTransformer, torch bf16"])
-    rows.append(
-        Aim(f"bulk embedding ≥ 2.5× SentenceTransformer in torch's bf16 ({texts})", str(against), against.median >= 2.5)
-    )
+    met = against.median >= 2.5
+    aim = f"bulk embedding ≥ 2.5× SentenceTransformer in torch's bf16 ({texts})"
+    rows.append(Aim(aim, str(against), met, "" if met else TRIED_TO_BE_FASTER))
     for precision in ("fp32", "bf16"):
         against = ratio(found[f"ours, openvino {precision}"], found[f"SentenceTransformer, openvino {precision}"])
         aim = f"bulk embedding ≥ 1.1× SentenceTransformer's OpenVINO backend, both in {precision} ({texts})"
