@@ -1,6 +1,6 @@
 """What each part of Retrieval-GRPO is worth: every setting changed alone, from the same SFT releases.
 
-    python -m benchmarks.quality.ablations
+    python -m benchmarks.quality.ablations              # --trained: under cross-encoder judges too, ten minutes more
 
 Takes the SFT releases of `benchmarks.quality.compare` (or trains them), three seeds each, shorter runs than there. The
 reward judge is the shop's rules with 10 % of its grades wrong unless a row says otherwise; the rules grade the pages.
@@ -139,7 +139,7 @@ def tables(found: dict[str, list[Done]], start: Sequence[PerQuery], truth: TrueG
         "Pool, group size, staleness, KL and anchor": [default, *SETTINGS],
         "Towers": [default, *(f"towers: {which}" for which in TOWERS)],
         "Judges": [*(f"judge: {name}" for name in ("oracle", "5 % wrong")), default]
-        + [f"judge: {name}" for name in ("20 % wrong", *TRAINED)],
+        + [name for name in (f"judge: {one}" for one in ("20 % wrong", *TRAINED)) if name in found],
     }
     text = {
         "Towers": f"Of both and alternating towers {TOWER_STEPS:.0%} of the steps with 16 queries and K 16: "
@@ -172,15 +172,15 @@ def main() -> None:
     """Run, print, draw and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small try that saves nothing")
-    quick = parser.parse_args().quick
-    size = QUICK if quick else SIZE
+    parser.add_argument("--trained", action="store_true", help="reward by trained cross-encoders too")
+    given = parser.parse_args()
+    quick, size = given.quick, QUICK if given.quick else SIZE
     record = Record(__file__, "Ablations of Retrieval-GRPO, on the generated shop")
     data = make_shop(size.items, size.queries, seed=1)
     with workers(2) as pool:
         starts = pool.starmap(start_of, [(seed, data, size) for seed in size.seeds], chunksize=1)
-        judging = {
-            name: pool.apply_async(train_trained_judge, (data, min(n, size.queries))) for name, n in TRAINED.items()
-        }
+        pairs = TRAINED if given.trained else {}
+        judging = {name: pool.apply_async(train_trained_judge, (data, n)) for name, n in pairs.items()}
         first = [replace(run, seed=s.run.seed, start=s.release) for run in variants(size) for s in starts]
         waiting = [pool.apply_async(train, (run, data, WORK / "runs")) for run in first]
         judges = {name: job.get() for name, job in judging.items()}
