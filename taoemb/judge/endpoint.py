@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import httpx
 
 from taoemb.config import JudgeConfig
 from taoemb.errors import InputError
@@ -62,6 +63,9 @@ class Endpoint:
         self._headers = {"content-type": "application/json"} | _authorization(config)
         self._timeout = aiohttp.ClientTimeout(config.timeout_s, sock_connect=min(config.timeout_s, CONNECT_S))
         self._trust_env = host not in _LOOPBACK  # proxies of the environment are for the network
+        self._certificates = httpx.create_ssl_context(
+            trust_env=self._trust_env
+        )  # certifi's, not every image has its own
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -134,7 +138,7 @@ class Endpoint:
     async def _request(self, method: str, url: str, content: bytes | None) -> "_Reply":
         if self._session is None:  # here, because it belongs to the running loop; the asker bounds what is under way
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=self._certificates),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=self._headers,
                 timeout=self._timeout,

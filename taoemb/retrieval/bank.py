@@ -8,6 +8,7 @@ comes near enough is scored again.
 """
 
 import re
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,7 +125,7 @@ class ItemBank:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"bank-{self.rank:05d}-of-{self.world_size:05d}.safetensors"
         notes = {"n_items": self.n_items, "start": self.shard.start, "age": self.age}
-        partial = file.with_suffix(".partial")
+        partial = file.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")  # another run may keep the same bank
         save_file({"vectors": self._vectors.cpu()}, partial, {name: str(value) for name, value in notes.items()})
         partial.replace(file)
 

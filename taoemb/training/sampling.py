@@ -43,13 +43,13 @@ class Positives:
         order = np.lexsort((pairs.item_rows, pairs.query_rows))
         self._items, self._weights = pairs.item_rows[order], pairs.weights[order].astype(np.float64)
         self._starts = np.searchsorted(pairs.query_rows[order], np.arange(n_queries + 1))
-        total = np.concatenate([[0.0], np.cumsum(self._weights)])
-        self._weight_Q = total[self._starts[1:]] - total[self._starts[:-1]]
+        drawable = np.concatenate([[0], np.cumsum(self._weights > 0)])
+        self._drawable_Q = drawable[self._starts[1:]] > drawable[self._starts[:-1]]
 
     @property
     def query_rows(self) -> np.ndarray:
         """Queries that have at least one positive to draw."""
-        return np.flatnonzero(self._weight_Q > 0)
+        return np.flatnonzero(self._drawable_Q)
 
     def of(self, query_row: int) -> np.ndarray:
         """Item rows of the query's positives, those of weight 0 too."""
@@ -61,7 +61,7 @@ class Positives:
         drawn = np.full(len(query_rows), -1, dtype=np.int64)
         for i, row in enumerate(query_rows):
             lo, hi = self._starts[row], self._starts[row + 1]
-            if self._weight_Q[row] > 0:
+            if self._drawable_Q[row]:
                 cumulative = np.cumsum(self._weights[lo:hi])
                 drawn[i] = self._items[lo + np.searchsorted(cumulative, uniform[i] * cumulative[-1], "right")]
         return drawn
