@@ -85,7 +85,7 @@ def test_auto_converts_only_for_a_large_catalogue(bert: Encoder, monkeypatch: py
 
 
 class Stubborn(nn.Module):
-    """A backbone whose way depends on its numbers, which a trace can't hold."""
+    """A backbone whose way depends on how many texts it gets, which a trace of two texts can't hold."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -93,8 +93,7 @@ class Stubborn(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> BaseModelOutput:
         hidden_NTD = self.inner(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        odd = input_ids.shape[0] * input_ids.shape[1] != 2 * 8 and int(input_ids.sum()) % 2 == 1
-        return BaseModelOutput(last_hidden_state=-hidden_NTD if odd else hidden_NTD)
+        return BaseModelOutput(last_hidden_state=hidden_NTD if len(input_ids) == 2 else -hidden_NTD)
 
 
 def test_a_model_that_a_trace_cannot_hold_is_noticed(bert: Encoder, texts: list[str], capsys) -> None:
