@@ -47,9 +47,9 @@ class Shop:
 
 
 def generate(folder: Path, items: int, queries: int) -> Shop:
-    """A shop of that size in `folder`, and the release."""
+    """A shop of that size in `folder`, and the release, which reads titles."""
     synthesise(folder / "shop", items, queries, seed=1)
-    release = save_release(folder / "start", load_encoder(EncoderConfig()))
+    release = save_release(folder / "start", load_encoder(EncoderConfig(item_template="{title}")))
     return Shop(folder / "shop", release.path)
 
 

@@ -11,14 +11,18 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.compare import JUDGE, QUICK, Size, print_record
+from benchmarks.quality.compare import JUDGE, QUERIES, QUICK, TITLES, Size, make_shop, out_of, print_record
 from benchmarks.quality.measure import PerQuery, TrueGrades, paired, points
-from benchmarks.quality.runs import WORK, Done, Run, make_shop, train, workers
+from benchmarks.quality.places import Where
+from benchmarks.quality.runs import Done, Run, finished, train, workers
 from benchmarks.quality.seesaw import draw
 from benchmarks.record import ROOT, Aim, Record, Table
+from taoemb.config import JudgeTrainConfig
+from taoemb.judge.train import train_judge
 
 SIZE = replace(Size(), seeds=(0, 1, 2), steps=30)
 REWARDS = {
@@ -42,63 +46,66 @@ SETTINGS = {
 }
 """What replaces one of `grpo`'s settings."""
 TOWERS = ("both", "alternating")
-TOWER_STEPS = 0.4  # of the steps: a step that embeds items costs several times as much
+TOWER_STEPS = 0.2  # of the steps: a step that embeds items costs several times as much
 JUDGES = {"oracle": "rules", "5 % wrong": "rules-5%", "20 % wrong": "rules-20%"}
 TRAINED = {"trained on 1,200 graded pairs (weak)": 1200, "trained on 5,000 graded pairs (strong)": 5000}
 
 
-def train_trained_judge(data: Path, pairs: int) -> Path:
+def trained_judge(where: Where, pairs: int) -> Path:
     """A cross-encoder from that many graded pairs of the training queries."""
-    from taoemb.config import JudgeTrainConfig
-    from taoemb.judge.train import train_judge
-
-    out = WORK / f"judge-{data.parent.name}-{pairs}"
+    out = where.folder.parent / f"judge-{pairs}"
     if not (out / "judge.json").is_file():
         config = JudgeTrainConfig(max_pairs=pairs, zero_shot=0, max_tokens=48, valid=0.05, frozen_layers=2)
-        train_judge([data / "train"], out, config)
+        train_judge([where.folder / "train"], out, config)
     return out
+
+
+def grpo(size: Size, change: str = "") -> str:
+    """Settings of Retrieval-GRPO with one of them changed."""
+    fixed = f"steps: {size.steps}, queries: {QUERIES}, k: 32, staleness: 0"
+    return f"grpo={{{fixed}{', ' if change else ''}{change}}}"
 
 
 def variants(size: Size) -> list[Run]:
     """The runs of one seed that need no trained judge; seed and start are filled in later."""
-    base = f"grpo={{steps: {size.steps}, queries: 32, k: 32, staleness: 0}}"
-
-    def grpo(change: str) -> str:
-        return base.removesuffix("}") + f", {change}}}"
-
-    runs = [Run(name, "grpo", 0, (base, f"rewards={reward}"), judge=JUDGE) for name, reward in REWARDS.items()]
-    runs += [Run(name, "grpo", 0, (grpo(change),), judge=JUDGE) for name, change in SETTINGS.items()]
+    runs = [_run(name, grpo(size), f"rewards={reward}") for name, reward in REWARDS.items()]
+    runs += [_run(name, grpo(size, change)) for name, change in SETTINGS.items()]
     few = f"steps: {max(2, round(TOWER_STEPS * size.steps))}, k: 16, queries: 16"
-    runs += [
-        Run(
-            f"towers: {which}",
-            "grpo",
-            0,
-            (grpo(f"{few}, towers: {which}, refresh: 10, optim: {{lr: 3.0e-5}}"),),
-            judge=JUDGE,
-        )
-        for which in TOWERS
-    ]
-    return runs + [Run(f"judge: {name}", "grpo", 0, (base,), judge=judge) for name, judge in JUDGES.items()]
+    rest = "refresh: 10, optim: {lr: 3.0e-5}"
+    runs += [_run(f"towers: {which}", grpo(size, f"{few}, towers: {which}, {rest}")) for which in TOWERS]
+    return runs + [_run(f"judge: {name}", grpo(size), judge=judge) for name, judge in JUDGES.items()]
 
 
 def trained_variants(size: Size, judges: dict[str, Path]) -> list[Run]:
     """The runs of one seed under judges that were trained."""
-    base = f"grpo={{steps: {size.steps}, queries: 32, k: 32, staleness: 0}}"
-    return [Run(f"judge: {name}", "grpo", 0, (base,), judge=f"trained:{path}") for name, path in judges.items()]
+    return [_run(f"judge: {name}", grpo(size), judge=f"trained:{path}") for name, path in judges.items()]
 
 
-def start_of(seed: int, data: Path, size: Size) -> Done:
+def _run(name: str, *settings: str, judge: str = JUDGE) -> Run:
+    return Run(name, "grpo", 0, (TITLES, *settings), judge=judge)
+
+
+def start_of(seed: int, where: Where, size: Size) -> Done:
     """The SFT release of a seed, and what it is worth."""
-    from benchmarks.quality.runs import shop_of
-    from taoemb.encoder.release import load_release
+    run = Run("sft", "sft", seed, (TITLES, size.sft))
+    return finished(run, where, out_of(where)) or train(run, where, out_of(where))
 
-    run = Run("sft", "sft", seed, (size.sft,))
-    folder = WORK / "runs" / f"sft-{seed}" / "release"
-    if not (folder / "release.json").is_file():
-        return train(run, data, WORK / "runs")
-    release = load_release(folder)
-    return Done(run, folder, 0, 0.0, shop_of(data).measured(release))
+
+def run_all(where: Where, size: Size, pool: Any, trained: bool) -> tuple[list[Done], dict[str, list[Done]]]:
+    """The starts, and the runs of each variant, seed by seed."""
+    starts = pool.starmap(start_of, [(seed, where, size) for seed in size.seeds], chunksize=1)
+
+    def begin(runs: Sequence[Run]) -> list[Any]:
+        seeded = [replace(run, seed=s.run.seed, start=s.release) for run in runs for s in starts]
+        return [pool.apply_async(train, (run, where, out_of(where))) for run in seeded]
+
+    judging = {name: pool.apply_async(trained_judge, (where, n)) for name, n in TRAINED.items() if trained}
+    waiting = begin(variants(size))
+    waiting += begin(trained_variants(size, {name: job.get() for name, job in judging.items()}))
+    found: dict[str, list[Done]] = {}
+    for one in waiting:
+        found.setdefault((done := one.get()).run.name, []).append(done)
+    return starts, found
 
 
 def rows(
@@ -176,23 +183,10 @@ def main() -> None:
     given = parser.parse_args()
     quick, size = given.quick, QUICK if given.quick else SIZE
     record = Record(__file__, "Ablations of Retrieval-GRPO, on the generated shop")
-    data = make_shop(size.items, size.queries, seed=1)
+    where = make_shop(size)
     with workers(2) as pool:
-        starts = pool.starmap(start_of, [(seed, data, size) for seed in size.seeds], chunksize=1)
-        pairs = TRAINED if given.trained else {}
-        judging = {name: pool.apply_async(train_trained_judge, (data, n)) for name, n in pairs.items()}
-        first = [replace(run, seed=s.run.seed, start=s.release) for run in variants(size) for s in starts]
-        waiting = [pool.apply_async(train, (run, data, WORK / "runs")) for run in first]
-        judges = {name: job.get() for name, job in judging.items()}
-        second = [
-            replace(run, seed=s.run.seed, start=s.release) for run in trained_variants(size, judges) for s in starts
-        ]
-        waiting += [pool.apply_async(train, (run, data, WORK / "runs")) for run in second]
-        truth = TrueGrades(data / "test")
-        done = [one.get() for one in waiting]
-    found: dict[str, list[Done]] = {}
-    for one in done:
-        found.setdefault(one.run.name, []).append(one)
+        starts, found = run_all(where, size, pool, given.trained)
+    truth = TrueGrades(where.folder / "test")
     start = [one.metrics for one in starts]
     record.tables, record.aims = tables(found, start, truth, size), aims(found)
     record.notes = ["![Relevance against quality and exclusivity](seesaw.svg)"]

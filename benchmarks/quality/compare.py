@@ -13,14 +13,22 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.quality.measure import KINDS, METRICS, PerQuery, TrueGrades, embed_items, paired, points
-from benchmarks.quality.runs import WORK, Done, Run, make_shop, train, workers
+from benchmarks.quality.places import WORK, Where
+from benchmarks.quality.runs import Done, Run, train, workers
 from benchmarks.record import Aim, Record, Table
+from taoemb.config import EncoderConfig, SplitConfig
+from taoemb.data.split import split
+from taoemb.data.synth import synthesise
+from taoemb.encoder.model import load_encoder
 
 JUDGE = "rules-10%"
+TITLES = "encoder.item_template='{title}'"
+QUERIES = 32  # a step
 LABELS = {
     "sft": "SFT",
     "sft-more": "SFT continued",
@@ -34,40 +42,66 @@ LABELS = {
 class Size:
     """How large the comparison is."""
 
-    items: int = 5000
+    items: int = 4000
     queries: int = 3000
-    seeds: tuple[int, ...] = (0, 1, 2, 3)
-    sft: str = "sft={steps: 60, queries: 64, random_negatives: 32}"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    sft: str = f"sft={{steps: 80, queries: {QUERIES}, random_negatives: {QUERIES}}}"
     steps: int = 100
 
     def grpo(self, k: int = 32) -> tuple[str, ...]:
         """Settings of Retrieval-GRPO; all else is the default."""
-        return (f"grpo={{steps: {self.steps}, queries: 32, k: {k}, staleness: 0}}",)
+        return TITLES, f"grpo={{steps: {self.steps}, queries: {QUERIES}, k: {k}, staleness: 0}}"
 
 
 QUICK = Size(items=800, queries=400, seeds=(0, 1), sft="sft={steps: 4, queries: 16, random_negatives: 8}", steps=6)
 
 
-def one_seed(seed: int, data: Path, size: Size) -> list[Done]:
-    """All runs of a seed, one after another in this process."""
-    sft = train(Run("sft", "sft", seed, (size.sft,)), data, WORK / "runs")
-    start = sft.release
-    grpo = train(Run("grpo", "grpo", seed, size.grpo(), start, JUDGE), data, WORK / "runs")
-    live_settings = (f"live_infonce={{steps: {size.steps}, queries: 32, k: 32}}",)
+def make_shop(size: Size) -> Where:
+    """The generated shop, split so that test holds only queries of templates that training never shows."""
+    folder = WORK / f"shop-{size.items}-{size.queries}"
+    if not (folder / "split" / "test" / "queries.parquet").is_file():
+        synthesise(folder / "shop", size.items, size.queries, seed=1)
+        split(folder / "shop", folder / "split", SplitConfig(by="template", test=0.3, valid=0.05))
+    return Where(folder / "split", "rules")
+
+
+def one_seed(seed: int, where: Where, size: Size) -> tuple[Done, Done]:
+    """SFT, and Retrieval-GRPO from it."""
+    out = out_of(where)
+    sft = train(Run("sft", "sft", seed, (TITLES, size.sft)), where, out)
+    return sft, train(Run("grpo", "grpo", seed, size.grpo(), sft.release, JUDGE), where, out)
+
+
+def controls(sft: Done, grpo: Done, size: Size) -> list[Run]:
+    """What else could have been done from the same release in Retrieval-GRPO's time, or in as many steps."""
+    seed, start, seconds = sft.run.seed, sft.release, grpo.seconds
     hard = size.sft.replace("sft=", "hard_negatives=").replace("}", ", negatives: 2}")
-    others = [
-        Run("sft-more", "sft", seed, (size.sft,), start, seconds=grpo.seconds),
-        Run("hard-negatives", "hard_negatives", seed, (hard,), start, seconds=grpo.seconds),
-        Run("live-infonce", "live_infonce", seed, live_settings, start),
+    live = f"live_infonce={{steps: {size.steps}, queries: {QUERIES}, k: 32}}"
+    return [
+        Run("sft-more", "sft", seed, (TITLES, size.sft), start, seconds=seconds),
+        Run("hard-negatives", "hard_negatives", seed, (TITLES, hard), start, seconds=seconds),
+        Run("live-infonce", "live_infonce", seed, (TITLES, live), start),
     ]
-    return [sft, grpo, *(train(run, data, WORK / "runs") for run in others)]
+
+
+def out_of(where: Where) -> Path:
+    """Where the runs of a shop are kept; other benchmarks start from them."""
+    return where.folder.parent / "runs"
+
+
+def run_all(where: Where, size: Size, pool: Any) -> list[Done]:
+    """All runs of all seeds; a control starts when the run whose time it gets is done."""
+    begun = [pool.apply_async(one_seed, (seed, where, size)) for seed in size.seeds]
+    done: list[Done] = []
+    later = []
+    for one in begun:
+        done += (first := one.get())
+        later += [pool.apply_async(train, (run, where, out_of(where))) for run in controls(*first, size)]
+    return done + [one.get() for one in later]
 
 
 def baselines(truth: TrueGrades) -> dict[str, PerQuery]:
     """BM25 and the encoder before any training."""
-    from taoemb.config import EncoderConfig
-    from taoemb.encoder.model import load_encoder
-
     encoder = load_encoder(EncoderConfig(precision="auto", item_template="{title}"))
     zero_shot = truth.of_encoder(encoder, embed_items(encoder, truth.data))
     return {"BM25": truth.of_ranking(truth.route_QN), "zero-shot": zero_shot}
@@ -144,12 +178,11 @@ def main() -> None:
     quick = parser.parse_args().quick
     size = QUICK if quick else Size()
     record = Record(__file__, "Retrieval-GRPO against its alternatives, on the generated shop")
-    data = make_shop(size.items, size.queries, seed=1)
+    where = make_shop(size)
     with workers(2) as pool:
-        seeds = [pool.apply_async(one_seed, (seed, data, size)) for seed in size.seeds]
-        truth = TrueGrades(data / "test")
-        systems: dict[str, list[PerQuery]] = {name: [found] for name, found in baselines(truth).items()}
-        runs = [done for chain in seeds for done in chain.get()]
+        runs = run_all(where, size, pool)
+    truth = TrueGrades(where.folder / "test")
+    systems: dict[str, list[PerQuery]] = {name: [found] for name, found in baselines(truth).items()}
     seconds = dict.fromkeys(systems, "–")
     for key, label in LABELS.items():
         own = [done for done in runs if done.run.name == key]

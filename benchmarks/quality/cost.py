@@ -24,7 +24,7 @@ import torch
 from benchmarks import memory
 from benchmarks.grpo_parts import GrpoStep, new_context, random_unit_vectors
 from benchmarks.record import Aim, Record, Table, in_turn, ratio
-from taoemb.config import EncoderConfig, load_config
+from taoemb.config import load_config
 from taoemb.data.dataset import Dataset, open_dataset
 from taoemb.data.synth import synthesise
 from taoemb.encoder.model import Encoder, load_encoder
@@ -35,7 +35,7 @@ from taoemb.training.distributed import Ranks, joined_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.timing import Stopwatch
 
-TOWERS = {"query": 64, "both": 16}  # queries a step; with both towers K items a query pass through the encoder too
+TOWERS = {"query": 64, "both": 8}  # queries a step; with both towers K items a query pass through the encoder too
 PARTS = ("queries", "Top-K", "group", "forward", "loss", "backward", "optimiser")
 K_DEFAULT = 32
 
@@ -110,9 +110,9 @@ def main(size: Size, save: bool) -> None:
         _topk(record, size, banks[size.catalogues[-1]])
     record.notes.append(
         f"Queries a step: {TOWERS['query']} (towers: query), {TOWERS['both']} (towers: both); medians of "
-        f"{size.rounds} rounds in turn after one step to warm up; encoder all-MiniLM-L6-v2, {torch.get_num_threads()} "
-        "threads. `forward` includes tokenising; `group` fetches the group's vectors for the reference scores. With "
-        "towers: both a run keeps a second bank (the reference's), so its memory grows by items × D × 4 bytes more."
+        f"{size.rounds} rounds in turn after one step to warm up; encoder all-MiniLM-L6-v2 on titles, "
+        f"{torch.get_num_threads()} threads. `forward` includes tokenising; `group` fetches the group's vectors for the "
+        "reference scores. With towers: both a run keeps a second bank (the reference's), so its memory grows by items × D × 4 bytes more."
     )
     for table in record.tables:
         print(f"\n{table.title}. {table.text}\n" + " | ".join(table.head))
@@ -124,8 +124,8 @@ def main(size: Size, save: bool) -> None:
 
 def _trainer(which: str, ranks: Ranks, data: Dataset, folder: Path) -> Trainer:
     settings = [f"grpo.towers={which}", f"grpo.queries={TOWERS[which]}", "grpo.staleness=0", "encoder.precision=auto"]
-    config = load_config(None, settings)
-    encoder = load_encoder(EncoderConfig(precision="auto"))
+    config = load_config(None, [*settings, "encoder.item_template='{title}'"])
+    encoder = load_encoder(config.encoder)
     context = new_context(config, ranks, data, folder / which)
     return Trainer(context, Engine(encoder, config.engine, config.grpo.optim, 10_000, ranks), encoder)
 

@@ -6,6 +6,8 @@
 """
 
 import hashlib
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -29,6 +31,8 @@ class Judge(Protocol):
     """What Retrieval-GRPO asks of a judge client, and plain grading."""
 
     release: str
+    seconds: float
+    """What judging has taken so far."""
 
     def submit(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> "Future[Judged]":
         """Judge pairs; here the future is done at once."""
@@ -48,17 +52,23 @@ def open_judge(name: str, data: Dataset) -> Judge:
     return RulesJudge(data, float(share.rstrip("%")) / 100 if share else 0.0)
 
 
-class _AtOnce:
+class _AtOnce(ABC):
+    seconds = 0.0
+
     def submit(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> "Future[Judged]":
+        """Judge pairs in the caller's thread."""
+        started = time.perf_counter()
         done: Future[Judged] = Future()
         probs_P4 = self.probs(queries, items)
         done.set_result(Judged(relevance(probs_P4), probs_P4, 0, len(probs_P4), 0, 0.0))
+        self.seconds += time.perf_counter() - started
         return done
 
+    @abstractmethod
     def probs(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        raise NotImplementedError
+        """Probabilities (P, 4) of the grades."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Nothing is open."""
 
 

@@ -1,7 +1,7 @@
 """Training runs side by side: a process a core, one thread each, the real objectives on the real engine.
 
-Each worker process keeps its process group, the data and the true grades from one run to the next; what starts from one
-release shares its embedded catalogue (`engine.banks`), whose cost is measured once and added to every run that uses it.
+What starts from one release shares its embedded catalogue (`engine.banks`), whose cost is measured once and counted in
+every run that needs it.
 """
 
 import importlib
@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-WORK = Path(__file__).parents[2] / ".bench"
-PLAIN = (
-    "engine.trackers=[]",
-    "engine.checkpoint_every=1000000",
-    "encoder.precision=auto",
-    "encoder.item_template='{title}'",
-    f"engine.banks={WORK / 'banks'}",
-)
-PROBED = range(2, 8)  # steps that tell what one costs, after a warm-up
+from benchmarks.quality.measure import embed_items
+from benchmarks.quality.places import WORK, Place, Where, place
+from taoemb.config import EncoderConfig
+from taoemb.encoder.model import load_encoder
+from taoemb.encoder.release import load_release
+from taoemb.training.context import Context
+from taoemb.training.run import train as train_loop
+
+PROBED = range(1, 5)  # steps that tell what one costs, after a warm-up
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Run:
     seconds: float | None = None
     """Train as many steps as fit into this time, mining and embedding included; None: as many as the settings say."""
 
+    def folder(self, out: Path) -> Path:
+        """Where it trains."""
+        plain = "".join(letter if letter.isalnum() else "-" for letter in self.name)
+        return out / f"{plain}-{self.seed}"
+
 
 @dataclass(frozen=True)
 class Done:
@@ -51,7 +57,7 @@ class Done:
     release: Path
     steps: int
     seconds: float
-    """Training and what it needs before (mining, embedding the catalogue); no evaluation."""
+    """Training, and what it needs before (mining, embedding the catalogue); neither the judge's time nor evaluation."""
     metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -63,115 +69,65 @@ def workers(count: int) -> Iterator[Any]:
         yield pool
 
 
-class Shop:
-    """A split dataset folder in a worker process, and everything that is made once."""
-
-    def __init__(self, folder: Path) -> None:
-        from benchmarks.quality.measure import TrueGrades
-        from taoemb.data.dataset import open_dataset
-        from taoemb.training.distributed import joined_ranks
-
-        self.folder = folder
-        self.train = open_dataset(folder / "train", need=("items", "queries", "pairs"))
-        self.truth = TrueGrades(folder / "test")
-        self._group = joined_ranks()
-        self.ranks = self._group.__enter__()  # for as long as this process lives: DeepSpeed can't meet a second group
-        self._judges: dict[str, Any] = {}
-        self._vectors: dict[str, np.ndarray] = {}
-        self.embed_s: dict[str, float] = {}
-
-    def judge(self, name: str) -> Any:
-        """That judge, which remembers what it has graded."""
-        from benchmarks.quality.judges import open_judge
-
-        if name not in self._judges:
-            self._judges[name] = open_judge(name, self.train)
-        return self._judges[name]
-
-    def vectors(self, release: Any) -> np.ndarray:
-        """Item vectors of a release; embedding each item encoder's catalogue is timed once."""
-        from benchmarks.quality.measure import embed_items
-        from taoemb.config import EncoderConfig
-
-        digest = release.manifest.item_encoder_digest
-        if digest not in self._vectors:
-            started = time.perf_counter()
-            encoder = release.item_encoder(config=EncoderConfig(precision="auto"))
-            self._vectors[digest] = embed_items(encoder, self.truth.data)
-            self.embed_s[digest] = time.perf_counter() - started
-        return self._vectors[digest]
-
-    def measured(self, release: Any) -> dict[str, np.ndarray]:
-        """Per-query metrics of a release on the held-out queries."""
-        return dict(self.truth.of_encoder(release.query_encoder(), self.vectors(release)))
-
-
-_SHOPS: dict[Path, Shop] = {}
-
-
-def shop_of(folder: Path) -> Shop:
-    """This process's shop."""
-    if folder not in _SHOPS:
-        _SHOPS[folder] = Shop(folder)
-    return _SHOPS[folder]
-
-
-def train(run: Run, data: Path, out: Path) -> Done:
-    """Do one run in this process and measure its release. Finished before, it is only measured."""
-    from taoemb.encoder.release import load_release
-
-    shop = shop_of(data)
-    folder = out / f"{run.name}-{run.seed}".replace(" ", "-").replace("%", "")
-    parent = None if run.start is None else load_release(run.start)
+def train(run: Run, where: Where, out: Path) -> Done:
+    """Do one run in this process and measure its release."""
+    here, folder = place(where), run.folder(out)
     before = 0.0
-    if parent is not None and run.objective != "sft":  # it embeds the catalogue before it trains
-        shop.vectors(parent)
-        before = shop.embed_s[parent.manifest.item_encoder_digest]
-    steps = None
-    if run.seconds is not None:
-        steps = _steps_within(shop, run, folder, run.seconds - before)
-    steps, seconds = _train(shop, run, folder, steps)
+    if run.start is not None and run.objective != "sft":  # it embeds the catalogue before it trains
+        before = here.embed_s(load_release(run.start))
+    steps = None if run.seconds is None else _steps_within(here, run, folder, run.seconds - before)
+    steps, seconds = _train(here, run, folder, steps)
     release = load_release(folder / "release")
-    return Done(run, release.path, steps, seconds + before, shop.measured(release))
+    return Done(run, release.path, steps, seconds + before, here.measured(release))
 
 
-def _objective(shop: Shop, run: Run, folder: Path, steps: int | None) -> tuple[Any, Any]:
-    import torch
+def finished(run: Run, where: Where, out: Path) -> Done | None:
+    """A run that another benchmark has done already, measured again; None when it is not there."""
+    folder = run.folder(out) / "release"
+    if not (folder / "release.json").is_file():
+        return None
+    return Done(run, folder, 0, 0.0, place(where).measured(load_release(folder)))
 
-    from taoemb.config import load_config
-    from taoemb.encoder.release import load_release
-    from taoemb.training.checkpoint import RunFolder
-    from taoemb.training.context import Context, RunArguments
 
+def elsewhere(release: Path | None, where: Where, item_template: str = "") -> dict[str, np.ndarray]:
+    """A release on another catalogue than it was trained on; None: the encoder before any training."""
+    here = place(where)
+    if release is None:
+        config = EncoderConfig(precision="auto", item_template=item_template)
+        encoder = load_encoder(config)
+        return dict(here.grades.of_encoder(encoder, embed_items(encoder, here.train)))
+    return here.measured(load_release(release))
+
+
+def _objective(here: Place, run: Run, folder: Path, steps: int | None) -> tuple[Context, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     more = [] if steps is None else [f"{run.objective}.steps={steps}"]
-    config = load_config(None, [*PLAIN, *run.settings, *more, f"engine.seed={run.seed}"])
-    parent = None if run.start is None else load_release(run.start)
-    data = shop.train
-    context = Context(RunArguments(data.root, folder, run.start), config, shop.ranks, data, RunFolder(folder), parent)
+    context = here.context(folder, [*run.settings, *more, f"engine.seed={run.seed}"], run.start)
     torch.manual_seed(run.seed)
     module = importlib.import_module(f"taoemb.training.{run.objective}")
     if run.objective == "grpo":
-        return context, module.RetrievalGRPO(context, config.grpo, shop.judge(run.judge), None)
+        return context, module.RetrievalGRPO(context, context.config.grpo, here.judge(run.judge), None)
     return context, module.build(context)
 
 
-def _train(shop: Shop, run: Run, folder: Path, steps: int | None) -> tuple[int, float]:
-    from taoemb.training.run import train as train_loop
-
+def _train(here: Place, run: Run, folder: Path, steps: int | None) -> tuple[int, float]:
+    judged = here.judge(run.judge).seconds if run.judge else 0.0
     started = time.perf_counter()
-    context, objective = _objective(shop, run, folder, steps)
+    context, objective = _objective(here, run, folder, steps)
     train_loop(context, objective)
     seconds = time.perf_counter() - started
+    if run.judge:
+        seconds -= here.judge(run.judge).seconds - judged
     objective.close()
+    objective.engine.close()
     return objective.steps, seconds
 
 
-def _steps_within(shop: Shop, run: Run, folder: Path, seconds: float) -> int:
+def _steps_within(here: Place, run: Run, folder: Path, seconds: float) -> int:
     """How many steps fit into `seconds`, what comes before the first one included."""
     started = time.perf_counter()
-    _, objective = _objective(shop, run, folder, max(PROBED) + 1)
+    _, objective = _objective(here, run, folder, max(PROBED) + 1)
     before = time.perf_counter() - started
     took = []
     for step in range(max(PROBED) + 1):
@@ -180,17 +136,10 @@ def _steps_within(shop: Shop, run: Run, folder: Path, seconds: float) -> int:
         if step in PROBED:
             took.append(time.perf_counter() - begun)
     objective.close()
+    objective.engine.close()
     return max(1, round((seconds - before) / float(np.mean(took))))
 
 
-def make_shop(items: int, queries: int, seed: int) -> Path:
-    """The generated shop, split so that test holds only queries of templates that training never shows."""
-    from taoemb.config import SplitConfig
-    from taoemb.data.split import split
-    from taoemb.data.synth import synthesise
-
-    folder = WORK / f"shop-{items}-{queries}-{seed}"
-    if not (folder / "split" / "test" / "queries.parquet").is_file():
-        synthesise(folder / "shop", items, queries, seed)
-        split(folder / "shop", folder / "split", SplitConfig(by="template", test=0.3, valid=0.05))
-    return folder / "split"
+def start_over() -> None:
+    """Forget what earlier benchmarks have kept."""
+    shutil.rmtree(WORK, ignore_errors=True)

@@ -1,0 +1,92 @@
+"""Another catalogue as the held-out domain: train on one, test on the other.
+
+    python -m benchmarks.quality.transfer
+
+Takes the releases of `benchmarks.quality.compare` (generated shop) and `benchmarks.quality.human` (real electronics),
+which must have run before, and measures each on the other's items, queries and grades.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.quality import compare, human
+from benchmarks.quality.compare import print_record
+from benchmarks.quality.measure import METRICS as BY_RULES
+from benchmarks.quality.measure import PerQuery, mean_over_seeds
+from benchmarks.quality.people import METRICS as BY_PEOPLE
+from benchmarks.quality.places import Where
+from benchmarks.quality.runs import elsewhere, workers
+from benchmarks.record import Record, Table
+from taoemb.evaluation.bootstrap import intervals
+
+TAKEN = ("sft", "live-infonce", "grpo")
+ZERO_SHOT = "zero-shot"
+
+
+def main() -> None:
+    """Measure, print, and keep."""
+    shop, people = compare.make_shop(compare.Size()), Where(human.PLACE / "now", "people")
+    directions = {
+        "Trained on the generated shop, tested on real electronics by people": (
+            compare.out_of(shop),
+            people,
+            BY_PEOPLE,
+        ),
+        "Trained on real electronics, tested on the generated shop by its rules": (
+            human.PLACE / "runs",
+            shop,
+            BY_RULES,
+        ),
+    }
+    record = Record(__file__, "Another catalogue as the held-out domain")
+    with workers(2) as pool:
+        for title, (runs, where, metrics) in directions.items():
+            folders = {name: sorted(runs.glob(f"{name}-[0-9]*/release")) for name in TAKEN}
+            if not all(folders.values()) or not where.folder.is_dir():
+                sys.exit(
+                    f"{runs}: releases are missing; run benchmarks.quality.compare and benchmarks.quality.human first"
+                )
+            jobs = {
+                name: [pool.apply_async(elsewhere, (path, where)) for path in paths] for name, paths in folders.items()
+            }
+            systems = {ZERO_SHOT: [pool.apply(elsewhere, (None, where, item_template(folders)))]}
+            systems |= {name: [job.get() for job in some] for name, some in jobs.items()}
+            record.tables.append(table(title, systems, tuple(metrics)))
+    record.notes = [
+        "Means over seeds; differences to zero-shot on the same item text, 95 % paired BCa bootstrap over queries."
+    ]
+    print_record(record)
+    record.save()
+
+
+def item_template(folders: Mapping[str, Sequence[Path]]) -> str:
+    """What these releases read of an item."""
+    from taoemb.encoder.release import load_release
+
+    return load_release(folders["sft"][0]).manifest.item_template
+
+
+def table(title: str, systems: Mapping[str, Sequence[PerQuery]], metrics: Sequence[str]) -> Table:
+    """Means, and what training elsewhere is worth here."""
+    labels = {ZERO_SHOT: ZERO_SHOT} | {name: compare.LABELS[name] for name in TAKEN}
+    rows = []
+    for name, runs in systems.items():
+        cells = []
+        for metric in metrics:
+            mean = mean_over_seeds(runs, metric)
+            gain = ""
+            if name != ZERO_SHOT:
+                difference = (mean - mean_over_seeds(systems[ZERO_SHOT], metric))[:, None]
+                found = intervals(difference, resamples=2000, confidence=0.95, seed=0)[0]
+                assert found is not None
+                gain = f" ({found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}])"
+            cells.append(f"{np.nanmean(mean):.3f}{gain}")
+        rows.append([labels[name], *cells])
+    return Table(title, ["system", *metrics], rows)
+
+
+if __name__ == "__main__":
+    main()
