@@ -1,9 +1,10 @@
 """What a benchmark found, as one JSON file beside its script: tables, aims, and where and how they were measured.
 
-Every script under benchmarks/ that feeds docs/results.md ends in :func:`save`; `scripts/results_page.py` renders the
+Every script under benchmarks/ that feeds docs/results.md ends in `Record.finish`; `scripts/results_page.py` renders the
 files. A number that users read therefore has a script, a date, a machine and a command.
 """
 
+import argparse
 import datetime
 import json
 import os
@@ -41,6 +42,13 @@ class Aim:
     """For an aim that was not met: why, and what was tried."""
 
 
+def options(document: str | None) -> argparse.ArgumentParser:
+    """A benchmark's command line, described by its module's `__doc__`: `--quick`, and what it adds."""
+    parser = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a short try that keeps nothing")
+    return parser
+
+
 class Record:
     """Collects what one script finds; the clock starts when it is made."""
 
@@ -57,6 +65,21 @@ class Record:
     def module(self) -> str:
         """How the script is run: `python -m` this."""
         return ".".join(self.path.relative_to(ROOT).with_suffix("").parts)
+
+    def finish(self, save: bool) -> None:
+        """Show what was found and, unless this was only a try, keep it."""
+        print(self)
+        if save:
+            print(self.save())
+
+    def __str__(self) -> str:
+        lines = []
+        for table in self.tables:
+            lines += ["", table.title, *([table.text] if table.text else [])]
+            lines += [" | ".join(row) for row in (table.head, *table.rows)]
+        lines += ["", *self.notes]
+        lines += [f"{'met' if aim.met else 'NOT met'}: {aim.aim}: {aim.measured}" for aim in self.aims]
+        return "\n".join(lines)
 
     def save(self) -> Path:
         """Write `results/<script>.json` beside the script; a run with options of its own does not call this."""

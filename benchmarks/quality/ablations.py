@@ -7,7 +7,6 @@ reward judge is the shop's rules with 10 % of its grades wrong unless a row says
 Also draws docs/seesaw.svg: relevance against quality and exclusivity. `--quick` tries it out and saves nothing.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.compare import JUDGE, QUERIES, QUICK, TITLES, Size, make_shop, out_of, print_record
+from benchmarks.quality.compare import JUDGE, QUERIES, QUICK, TITLES, Size, make_shop, out_of
 from benchmarks.quality.measure import PerQuery, TrueGrades, paired, points
 from benchmarks.quality.places import Where
 from benchmarks.quality.runs import Done, Run, finished, train, workers
 from benchmarks.quality.seesaw import draw
-from benchmarks.record import ROOT, Aim, Record, Table
+from benchmarks.record import ROOT, Aim, Record, Table, options
 from taoemb.config import JudgeTrainConfig
 from taoemb.judge.train import train_judge
 
@@ -177,8 +176,7 @@ def aims(found: dict[str, list[Done]]) -> list[Aim]:
 
 def main() -> None:
     """Run, print, draw and keep."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small try that saves nothing")
+    parser = options(__doc__)
     parser.add_argument("--trained", action="store_true", help="reward by trained cross-encoders too")
     given = parser.parse_args()
     quick, size = given.quick, QUICK if given.quick else SIZE
@@ -190,13 +188,12 @@ def main() -> None:
     start = [one.metrics for one in starts]
     record.tables, record.aims = tables(found, start, truth, size), aims(found)
     record.notes = ["![Relevance against quality and exclusivity](seesaw.svg)"]
-    print_record(record)
     if not quick:
         draw(
             {"SFT": start} | {name: [one.metrics for one in found[name]] for name in REWARDS},
             ROOT / "docs" / "seesaw.svg",
         )
-        record.save()
+    record.finish(save=not quick)
 
 
 if __name__ == "__main__":

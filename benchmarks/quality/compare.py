@@ -9,7 +9,6 @@ with 10 % of its grades wrong, as reliable as a good LLM judge, and never the gr
 saves nothing.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from benchmarks.quality.measure import KINDS, METRICS, PerQuery, TrueGrades, embed_items, paired, points
 from benchmarks.quality.places import WORK, Where
 from benchmarks.quality.runs import Done, Run, train, workers
-from benchmarks.record import Aim, Record, Table
+from benchmarks.record import Aim, Record, Table, options
 from taoemb.config import EncoderConfig, SplitConfig
 from taoemb.data.split import split
 from taoemb.data.synth import synthesise
@@ -173,9 +172,7 @@ def aims(systems: Systems, truth: TrueGrades) -> list[Aim]:
 
 def main() -> None:
     """Run, print and keep."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a small try that saves nothing")
-    quick = parser.parse_args().quick
+    quick = options(__doc__).parse_args().quick
     size = QUICK if quick else Size()
     record = Record(__file__, "Retrieval-GRPO against its alternatives, on the generated shop")
     where = make_shop(size)
@@ -194,18 +191,7 @@ def main() -> None:
         f"{size.items:,} items read by their titles, {size.queries:,} queries, {len(size.seeds)} seeds, a process a "
         f"core with one thread. Reward: {JUDGE}. A real LLM's time to answer is not in the seconds."
     ]
-    print_record(record)
-    if not quick:
-        record.save()
-
-
-def print_record(record: Record) -> None:
-    """Tables and aims as text."""
-    for table in record.tables:
-        print(f"\n{table.title}\n" + " | ".join(table.head))
-        print("\n".join(" | ".join(row) for row in table.rows))
-    for aim in record.aims:
-        print("met:" if aim.met else "NOT met:", aim.aim, "-", aim.measured)
+    record.finish(save=not quick)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import torch
 
 from benchmarks import memory
 from benchmarks.grpo_parts import GrpoStep, new_context, random_unit_vectors
-from benchmarks.record import Aim, Record, Table, in_turn, ratio
+from benchmarks.record import Aim, Record, Table, in_turn, options, ratio
 from taoemb.config import load_config
 from taoemb.data.dataset import Dataset, open_dataset
 from taoemb.data.synth import synthesise
@@ -111,15 +111,11 @@ def main(size: Size, save: bool) -> None:
     record.notes.append(
         f"Queries a step: {TOWERS['query']} (towers: query), {TOWERS['both']} (towers: both); medians of "
         f"{size.rounds} rounds in turn after one step to warm up; encoder all-MiniLM-L6-v2 on titles, "
-        f"{torch.get_num_threads()} threads. `forward` includes tokenising; `group` fetches the group's vectors for the "
-        "reference scores. With towers: both a run keeps a second bank (the reference's), so its memory grows by items × D × 4 bytes more."
+        f"{torch.get_num_threads()} threads. `forward` includes tokenising; `group` fetches the group's vectors for "
+        "the reference scores. With towers: both a run keeps a second bank (the reference's), so its memory grows by "
+        "items × D × 4 bytes more."
     )
-    for table in record.tables:
-        print(f"\n{table.title}. {table.text}\n" + " | ".join(table.head))
-        print("\n".join(" | ".join(row) for row in table.rows))
-    print("\n".join(f"{aim.aim}: {aim.measured}, {'met' if aim.met else 'not met'}" for aim in record.aims))
-    if save:
-        print(record.save())
+    record.finish(save)
 
 
 def _trainer(which: str, ranks: Ranks, data: Dataset, folder: Path) -> Trainer:
@@ -285,5 +281,5 @@ def _ms(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    quick = "--quick" in sys.argv[1:]
+    quick = options(__doc__).parse_args().quick
     main(QUICK if quick else FULL, save=not quick)

@@ -8,7 +8,6 @@ from rule grades of those queries. People's queries and grades measure and choos
 clock of controls are as in `benchmarks.quality.compare`, only smaller: real texts are four times as long.
 """
 
-import argparse
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.compare import print_record
 from benchmarks.quality.measure import PerQuery, mean_over_seeds
 from benchmarks.quality.people import ASKED, DEPTH, METRICS, HumanGrades, small_shop
 from benchmarks.quality.places import WORK, Where
 from benchmarks.quality.runs import Done, Run, train, workers
-from benchmarks.record import Aim, Record, Table
+from benchmarks.record import Aim, Record, Table, options
 from taoemb.config import Config, JudgeTrainConfig, QueryGenerationConfig, load_config
 from taoemb.evaluation.bootstrap import Estimate, intervals
 from taoemb.evaluation.ranking import rank_all
@@ -226,9 +224,8 @@ def aims(systems: Systems) -> list[Aim]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and save what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("data", type=Path, nargs="?", default=Path("../shared/data/chorus"))
-    parser.add_argument("--quick", action="store_true", help="a try-out that saves nothing")
     given = parser.parse_args(arguments)
     if not (given.data / "judgments.parquet").is_file():
         print(f"{given.data}: no judgments.parquet there; give a dataset folder with human grades", file=sys.stderr)
@@ -251,9 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "texts and kinds of generated queries were chosen with a look at these queries' lengths and grades, so the "
         "gain of SFT over zero-shot is a little flattered."
     ]
-    print_record(record)
-    if not given.quick:
-        record.save()
+    record.finish(save=not given.quick)
 
 
 if __name__ == "__main__":

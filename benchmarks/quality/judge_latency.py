@@ -7,7 +7,6 @@ pair is asked; warm: the answers are there. Then a judge that is killed in the m
 seconds later, as a node that is lost: the run must wait and go on with real answers only.
 """
 
-import argparse
 import statistics
 import tempfile
 import threading
@@ -21,7 +20,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from benchmarks.judged_shop import JudgeProcess, Shop, Switch, generate, nearest, objective, running_judge
-from benchmarks.record import Aim, Record, Table
+from benchmarks.record import Aim, Record, Table, options
 from taoemb.config import JudgeConfig, let_threads_sleep
 from taoemb.judge.client import JudgeClient
 from taoemb.training.distributed import Ranks, joined_ranks
@@ -284,14 +283,10 @@ def main(quick: bool) -> None:
             invented == 0,
         )
     )
-    for one in record.tables:
-        print(one.title, one.text, *("  ".join(row) for row in [one.head, *one.rows]), sep="\n")
-    if not quick:
-        print(record.save())
+    record.finish(save=not quick)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="Try it out on a small shop; keep nothing.")
+    quick = options(__doc__).parse_args().quick
     let_threads_sleep()
-    main(parser.parse_args().quick)
+    main(quick)

@@ -34,19 +34,24 @@ def small_shop(data: Path, out: Path, others: int, queries: QueryGenerationConfi
 
     `train` has queries made from the items' own structure; `test` people's queries and grades.
     """
-    items = pq.read_table(data / "items.parquet")
-    graded = pc.unique(pq.read_table(data / "judgments.parquet").column("item_id"))
-    is_graded = pc.is_in(items.column("item_id"), value_set=graded).to_numpy()
-    drawn = np.random.default_rng(0).choice(np.flatnonzero(~is_graded), others, replace=False)
-    rows = np.sort(np.concatenate([np.flatnonzero(is_graded), drawn]))
-    test = out / "test"
-    test.mkdir(parents=True)
-    pq.write_table(items.take(pa.array(rows)), test / "items.parquet")
+    test = graded_items(data, out / "test", others)
     generate_queries(test, out / "generated", queries)
     split(out / "generated", out / "parts", SplitConfig(valid=0.03, test=0))
     (out / "parts" / "train").rename(out / "train")
     for table in ("queries", "judgments"):
         link(data / f"{table}.parquet", test / f"{table}.parquet")
+    return out
+
+
+def graded_items(data: Path, out: Path, others: int) -> Path:
+    """The items of `data` that people graded and `others` more, drawn at random."""
+    items = pq.read_table(data / "items.parquet")
+    graded = pc.unique(pq.read_table(data / "judgments.parquet").column("item_id"))
+    is_graded = pc.is_in(items.column("item_id"), value_set=graded).to_numpy()
+    drawn = np.random.default_rng(0).choice(np.flatnonzero(~is_graded), others, replace=False)
+    rows = np.sort(np.concatenate([np.flatnonzero(is_graded), drawn]))
+    out.mkdir(parents=True)
+    pq.write_table(items.take(pa.array(rows)), out / "items.parquet")
     return out
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.quality.measure import embed_items
-from benchmarks.quality.places import WORK, Place, Where, place
+from benchmarks.quality.places import Place, Where, place
 from taoemb.config import EncoderConfig
 from taoemb.encoder.model import load_encoder
 from taoemb.encoder.release import load_release
@@ -138,8 +138,3 @@ def _steps_within(here: Place, run: Run, folder: Path, seconds: float) -> int:
     objective.close()
     objective.engine.close()
     return max(1, round((seconds - before) / float(np.mean(took))))
-
-
-def start_over() -> None:
-    """Forget what earlier benchmarks have kept."""
-    shutil.rmtree(WORK, ignore_errors=True)

@@ -10,17 +10,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.quality import compare, human
-from benchmarks.quality.compare import print_record
+from benchmarks.quality.against import against_first
 from benchmarks.quality.measure import METRICS as BY_RULES
-from benchmarks.quality.measure import PerQuery, mean_over_seeds
 from benchmarks.quality.people import METRICS as BY_PEOPLE
 from benchmarks.quality.places import Where
 from benchmarks.quality.runs import elsewhere, workers
-from benchmarks.record import Record, Table
-from taoemb.evaluation.bootstrap import intervals
+from benchmarks.record import Record
 
 TAKEN = ("sft", "live-infonce", "grpo")
 ZERO_SHOT = "zero-shot"
@@ -46,20 +42,18 @@ def main() -> None:
         for title, (runs, where, metrics) in directions.items():
             folders = {name: sorted(runs.glob(f"{name}-[0-9]*/release")) for name in TAKEN}
             if not all(folders.values()) or not where.folder.is_dir():
-                sys.exit(
-                    f"{runs}: releases are missing; run benchmarks.quality.compare and benchmarks.quality.human first"
-                )
+                print(f"{runs}: releases are missing; run benchmarks.quality.compare and .human first", file=sys.stderr)
+                sys.exit(2)
             jobs = {
                 name: [pool.apply_async(elsewhere, (path, where)) for path in paths] for name, paths in folders.items()
             }
             systems = {ZERO_SHOT: [pool.apply(elsewhere, (None, where, item_template(folders)))]}
-            systems |= {name: [job.get() for job in some] for name, some in jobs.items()}
-            record.tables.append(table(title, systems, tuple(metrics)))
+            systems |= {compare.LABELS[name]: [job.get() for job in some] for name, some in jobs.items()}
+            record.tables.append(against_first(title, systems, tuple(metrics)))
     record.notes = [
         "Means over seeds; differences to zero-shot on the same item text, 95 % paired BCa bootstrap over queries."
     ]
-    print_record(record)
-    record.save()
+    record.finish(save=True)
 
 
 def item_template(folders: Mapping[str, Sequence[Path]]) -> str:
@@ -67,25 +61,6 @@ def item_template(folders: Mapping[str, Sequence[Path]]) -> str:
     from taoemb.encoder.release import load_release
 
     return load_release(folders["sft"][0]).manifest.item_template
-
-
-def table(title: str, systems: Mapping[str, Sequence[PerQuery]], metrics: Sequence[str]) -> Table:
-    """Means, and what training elsewhere is worth here."""
-    labels = {ZERO_SHOT: ZERO_SHOT} | {name: compare.LABELS[name] for name in TAKEN}
-    rows = []
-    for name, runs in systems.items():
-        cells = []
-        for metric in metrics:
-            mean = mean_over_seeds(runs, metric)
-            gain = ""
-            if name != ZERO_SHOT:
-                difference = (mean - mean_over_seeds(systems[ZERO_SHOT], metric))[:, None]
-                found = intervals(difference, resamples=2000, confidence=0.95, seed=0)[0]
-                assert found is not None
-                gain = f" ({found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}])"
-            cells.append(f"{np.nanmean(mean):.3f}{gain}")
-        rows.append([labels[name], *cells])
-    return Table(title, ["system", *metrics], rows)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.record import Aim, Record, Table, in_turn, ratio
+from benchmarks.record import Aim, Record, Table, in_turn, options, ratio
 from benchmarks.rivals.environment import python, variables
 from taoemb.data.dataset import open_dataset
 from taoemb.data.synth import synthesise
@@ -25,10 +25,10 @@ from taoemb.encoder.sources import DEFAULT_MODEL, find_model
 from taoemb.encoder.text import ItemTemplate
 
 ROOT = Path(__file__).resolve().parents[2]
-ITEMS, LONG, QUERIES, ROUNDS = 3200, 400, 200, 3
+ITEMS, LONG, QUERIES, ROUNDS = 2000, 300, 200, 3
 LONG_TEMPLATE = "{title}[, {brand}][, {category}][. {description}][, {attributes}]"
 BATCHES = (16, 32, 64, 128)
-TRIED = 384  # texts on which a batch size is chosen
+TRIED = 256  # texts on which a batch size is chosen
 DEPTH, RELEVANT = 100, 4
 TRIED_TO_BE_FASTER = (
     "The aim was seen once on a processor with AMX; this one multiplies bf16 by AVX-512. Against "
@@ -255,12 +255,8 @@ def main(quick: bool) -> None:
         "converting are not in the times: both pay them once.",
         "SentenceTransformer's vectors in bf16 were not compared here; ours are checked against torch at each start.",
     ]
-    for table in record.tables:
-        print(f"\n{table.title}\n" + "\n".join(" | ".join(row) for row in (table.head, *table.rows)))
-    print("\n" + "\n".join(f"{'met' if aim.met else 'NOT met'}: {aim.aim}: {aim.measured}" for aim in record.aims))
-    if not quick:
-        print(record.save())
+    record.finish(save=not quick)
 
 
 if __name__ == "__main__":
-    main("--quick" in sys.argv[1:])
+    main(options(__doc__).parse_args().quick)

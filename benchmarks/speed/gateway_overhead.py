@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
-from benchmarks.record import Aim, Record, Table, in_turn
+from benchmarks.record import Aim, Record, Table, in_turn, options
 from benchmarks.speed.http_load import Generator, Load
 from taoemb.config import EventsConfig, GatewayConfig, MilvusConfig
 from taoemb.retrieval.milvus import Hit
@@ -46,7 +46,7 @@ from taoemb.serving.traffic import Arm, Traffic, write_traffic
 RELEASE, DIMENSION = "a" * 64, 384
 FIELDS = frozenset(("title", "brand", "category", "price"))
 HITS = [Hit(f"item{n}", 1 - n / 100, f"title of item {n}", "acme", "home/sofas", float(n)) for n in range(10)]
-BEFORE = "86b6ce2"
+BEFORE = "0055725"
 """The commit to compare with; without git, or this commit, the table has no such row."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 RATES = (50, 100)
@@ -267,9 +267,7 @@ def main(quick: bool) -> None:
             "" if median <= AIM_MS else TRIED,
         )
     )
-    print(*(" | ".join(row) for row in (head, *rows)), *record.aims, sep="\n")
-    if not quick:
-        print(record.save())
+    record.finish(save=not quick)
 
 
 def _quantiles(times: np.ndarray) -> list[str]:
@@ -277,8 +275,7 @@ def _quantiles(times: np.ndarray) -> list[str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="A short try; saves nothing.")
+    parser = options(__doc__)
     parser.add_argument("--serve", nargs=3, metavar=("FOLDER", "PORT", "ENCODER"), help=argparse.SUPPRESS)
     told = parser.parse_args()
     if told.serve is not None:

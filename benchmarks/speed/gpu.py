@@ -9,13 +9,10 @@ measured, so that an interrupted run keeps what it has. MFU is useful work (`Sha
 backward pass as two forward passes, nothing for what is computed again) over the card's dense bf16 peak.
 """
 
-import gc
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,142 +20,17 @@ import numpy as np
 import torch
 
 from benchmarks.grpo_parts import GrpoStep, new_context, random_unit_vectors
-from benchmarks.record import Aim, Record, Table
-from benchmarks.speed.gpu_model import TINY, Meter, Shape, new_encoder, peak_flops, texts, write_shop
-from taoemb.config import Config, load_config
-from taoemb.data.dataset import Dataset, open_dataset
+from benchmarks.record import Record
+from benchmarks.speed.gpu_bench import SPEED_HEAD, TINY_PLAN, Bench, Plan, Speed, free, gigabytes, percent
+from benchmarks.speed.gpu_model import Meter, peak_flops, texts, write_shop
+from taoemb.data.dataset import open_dataset
 from taoemb.encoder.batching import bucket_by_tokens
-from taoemb.encoder.model import TOKENS_PER_BATCH, Encoder, Kind
+from taoemb.encoder.model import TOKENS_PER_BATCH, Kind
 from taoemb.retrieval.bank import ItemBank
-from taoemb.training.distributed import Ranks, joined_ranks
+from taoemb.training.distributed import joined_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.sft import SFT
 from taoemb.training.timing import Stopwatch
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured; queries are those of one rank."""
-
-    shape: Shape = field(default_factory=Shape)
-    sft_queries: tuple[int, int] = (64, 256)
-    """With eager and with compiled layers, which keep less for the backward pass."""
-    both_queries: int = 16
-    query_queries: int = 1024
-    k: int = 32
-    zero_queries: int = 32
-    bulk_texts: int = 8192
-    bank: tuple[int, int] = (10_000_000, 512)
-    bank_dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
-    training_items: int = 100_000
-    seconds: float = 12.0
-    """Time limit of one measurement; at least `least` steps are made."""
-    least: int = 3
-    warm: int = 2
-    compiled: bool = True
-
-
-TINY_PLAN = Plan(
-    shape=TINY,
-    sft_queries=(4, 4),
-    both_queries=2,
-    query_queries=4,
-    k=4,
-    zero_queries=4,
-    bulk_texts=64,
-    bank=(3000, 16),
-    training_items=200,
-    seconds=0.1,
-    least=1,
-    warm=1,
-    compiled=False,
-)
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What one measurement found, on one rank."""
-
-    tokens_per_s: float
-    mfu: float | None
-    padding: float
-    step_s: float
-    memory_gb: float | None
-
-    def cells(self) -> list[str]:
-        """For a table."""
-        return [f"{self.tokens_per_s:,.0f}", _percent(self.mfu), _percent(self.padding), f"{self.step_s * 1e3:,.0f}",
-                _gigabytes(self.memory_gb)]  # fmt: skip
-
-
-SPEED_HEAD = ["tokens/s", "MFU", "padding", "step, ms", "peak, GB"]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every part needs."""
-
-    plan: Plan
-    ranks: Ranks
-    data: Dataset
-    folder: Path
-    record: Record
-    save: Callable[[], None]
-
-    def config(self, *settings: str) -> Config:
-        """Settings of one training part."""
-        return load_config(None, ["engine.precision=bf16", *settings])
-
-    def encoder(self, compiled: bool = False) -> tuple[Encoder, Meter]:
-        """A fresh encoder on the device, and what counts its passes."""
-        encoder, meter = new_encoder(self.plan.shape, self.ranks.device, compiled=compiled), Meter(self.plan.shape)
-        meter.watch(encoder)
-        return encoder, meter
-
-    def steps(self, step: Callable[[int], object], meter: Meter) -> Speed:
-        """Warm up, then repeat `step(number)` until the time limit; the slowest rank decides when."""
-        plan, device = self.plan, self.ranks.device
-        for number in range(plan.warm):
-            step(number)
-        meter.reset()
-        _synchronise(device)
-        started, count = time.perf_counter(), 0
-        while count < plan.least or self._time_is_left(started):
-            step(plan.warm + count)
-            count += 1
-        _synchronise(device)
-        seconds = time.perf_counter() - started
-        peak = peak_flops(device)[1]
-        mfu = None if peak is None else meter.flops / seconds / peak
-        return Speed(
-            meter.tokens / seconds, mfu, 1 - meter.tokens / max(1, meter.padded), seconds / count, _peak_memory(device)
-        )
-
-    def _time_is_left(self, started: float) -> bool:
-        left = torch.tensor(float(time.perf_counter() - started < self.plan.seconds), device=self.ranks.device)
-        if self.ranks.world_size > 1:  # all ranks make equally many steps
-            torch.distributed.all_reduce(left, torch.distributed.ReduceOp.MIN)
-        return bool(left)
-
-    def table(self, title: str, head: list[str], rows: list[list[str]], text: str = "") -> None:
-        """Add a table or replace the one of this title, show it, and save."""
-        kept = [table for table in self.record.tables if table.title != title]
-        self.record.tables[:] = [*kept, Table(title, head, rows, text)]
-        if self.ranks.main:
-            print(f"{title}: {dict(zip(head, rows[-1], strict=True))}", flush=True)
-            self.save()
-
-    def aim(self, name: str, least: float, found: dict[str, Speed], tried: str) -> None:
-        """Hold the best MFU against an aim; without a known peak there is nothing to hold."""
-        known = {what: speed.mfu for what, speed in found.items() if speed.mfu is not None}
-        if not known or not self.ranks.main:
-            return
-        best = max(known, key=lambda what: known[what])
-        met = known[best] >= least
-        self.record.aims.append(
-            Aim(f"{name}: at least {least:.0%} MFU", f"{known[best]:.0%} ({best})", met, "" if met else tried)
-        )
-        self.save()
 
 
 def padding(bench: Bench) -> None:
@@ -176,7 +48,7 @@ def padding(bench: Bench) -> None:
         size = max(1, budget // int(lengths.max()))
         unsorted = [np.arange(at, min(at + size, len(lengths))) for at in range(0, len(lengths), size)]
         shares = [_waste(lengths, parts) for parts in (bucket_by_tokens(lengths, budget), unsorted)]
-        rows.append([kind, f"{lengths.mean():.0f}", *map(_percent, shares)])
+        rows.append([kind, f"{lengths.mean():.0f}", *map(percent, shares)])
     head = ["texts", "mean tokens", "sorted by length", "as they come"]
     text = f"Share of padded tokens in batches of at most {TOKENS_PER_BATCH['cuda']:,} tokens."
     bench.table("Padding in bulk embedding", head, rows, text)
@@ -199,16 +71,16 @@ def top_k(bench: Bench) -> None:
 
 def _searches(bench: Bench, dtype: torch.dtype) -> Iterator[list[str]]:
     (items, dimension), ranks, k = bench.plan.bank, bench.ranks, bench.plan.k
-    _free(ranks.device)
+    free(ranks.device)
     bank = ItemBank(items, dimension, rank=ranks.rank, world_size=ranks.world_size, dtype=dtype, device=ranks.device)
     random_unit_vectors(bank, seed=ranks.rank)
-    _free(ranks.device)
+    free(ranks.device)
     exact = _is_exact(bank, k)
     for queries in (1, 64, 256):
         asked_QD = _unit(queries, dimension, ranks.device)
         speed = bench.steps(partial(_search, bank, asked_QD, k), Meter(bench.plan.shape))
         cells = [f"{speed.step_s * 1e3:,.1f}", f"{queries * ranks.world_size / speed.step_s:,.0f}"]
-        memory = [f"{items * dimension * dtype.itemsize / 1e9:.1f}", _gigabytes(speed.memory_gb)]
+        memory = [f"{items * dimension * dtype.itemsize / 1e9:.1f}", gigabytes(speed.memory_gb)]
         yield [str(dtype).removeprefix("torch."), f"{items:,}", str(queries), *cells, *memory, exact]
 
 
@@ -244,7 +116,7 @@ def embed(bench: Bench) -> None:
 
 
 def _embeddings(bench: Bench, compiled: bool) -> Iterator[tuple[str, Speed]]:
-    _free(bench.ranks.device)
+    free(bench.ranks.device)
     encoder, meter = bench.encoder(compiled)
     asked = texts(bench.plan.bulk_texts, 64, 128, 4)
     batches = encoder.tokenize(asked, "item")
@@ -279,7 +151,7 @@ def sft(bench: Bench) -> None:
 
 
 def _sft(bench: Bench, compiled: bool, setting: str, queries: int) -> Speed:
-    _free(bench.ranks.device)
+    free(bench.ranks.device)
     total = queries * bench.ranks.world_size
     config = bench.config(f"sft.queries={total}", f"sft.random_negatives={total}", "sft.steps=1000000", setting)
     encoder, meter = bench.encoder(compiled)
@@ -316,7 +188,7 @@ def grpo(bench: Bench) -> None:
 
 def _grpo(bench: Bench, which: str, queries: int) -> Speed:
     ranks, k = bench.ranks, bench.plan.k
-    _free(ranks.device)
+    free(ranks.device)
     config = bench.config(f"grpo.towers={which}", f"grpo.queries={queries * ranks.world_size}", f"grpo.k={k}")
     encoder, meter = bench.encoder(bench.plan.compiled)
     size = (len(bench.data.items), encoder.spec.dimension)
@@ -337,38 +209,13 @@ def _fitting(bench: Bench, queries: int, measure: Callable[[int], Speed]) -> tup
             if bench.ranks.world_size > 1 or queries == 1:  # other ranks would wait for this one
                 raise
         print(f"{queries} queries do not fit; trying {queries // 2}", flush=True)
-        _free(bench.ranks.device)
+        free(bench.ranks.device)
         queries //= 2
-
-
-def _free(device: torch.device) -> None:
-    """Memory as if nothing had run before, and its peak counted anew."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak_memory(device: torch.device) -> float | None:
-    return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
 
 
 def _unit(count: int, dimension: int, device: torch.device) -> torch.Tensor:
     generator = torch.Generator(device).manual_seed(count)
     return torch.nn.functional.normalize(torch.randn(count, dimension, generator=generator, device=device), dim=1)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
-
-
-def _gigabytes(size: float | None) -> str:
-    return "–" if size is None else f"{size:.1f}"
 
 
 PARTS = (padding, top_k, embed, sft, grpo, zero)  # ZeRO last: DeepSpeed does not let go of all that stage 3 holds

@@ -10,7 +10,6 @@ every step. The first steps of a block only fill the pipeline; before a block, w
 for.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -23,7 +22,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from benchmarks.judged_shop import JudgeProcess, NoJudge, Shop, Switch, generate, nearest, objective, running_judge
-from benchmarks.record import Aim, Ratio, Record, Table, in_turn, ratio
+from benchmarks.record import Aim, Ratio, Record, Table, in_turn, options, ratio
 from taoemb.config import JudgeConfig, let_threads_sleep
 from taoemb.judge.client import JudgeClient
 from taoemb.training.distributed import Ranks, joined_ranks
@@ -192,15 +191,10 @@ def main(quick: bool) -> None:
                 medians = in_turn(contenders, rounds)
                 run.close()
                 report(record, size, run.found, medians)
-    for table in record.tables:
-        print(table.title, table.text, *("  ".join(row) for row in [table.head, *table.rows]), sep="\n")
-    print(*record.aims, sep="\n")
-    if not quick:
-        print(record.save())
+    record.finish(save=not quick)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="Try it out on a small shop; keep nothing.")
+    quick = options(__doc__).parse_args().quick
     let_threads_sleep()
-    main(parser.parse_args().quick)
+    main(quick)

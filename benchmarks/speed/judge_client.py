@@ -12,7 +12,6 @@ later.
 import asyncio
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,7 +27,7 @@ from openai import AsyncOpenAI, OpenAI
 from prometheus_client import CollectorRegistry
 
 from benchmarks.judged_shop import Shop, generate, running_judge
-from benchmarks.record import Aim, Ratio, Record, Table, in_turn, ratio
+from benchmarks.record import Aim, Ratio, Record, Table, in_turn, options, ratio
 from taoemb.config import JudgeConfig, let_threads_sleep
 from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import load_release
@@ -318,13 +317,9 @@ def main(quick: bool) -> None:
     ratios = table(found, record)
     record.tables.append(by_transport)
     record.aims += aims(ratios, "training order")
-    for one in record.tables:
-        print(one.title, *("  ".join(row) for row in [one.head, *one.rows]), sep="\n")
-    print(*record.aims, sep="\n")
-    if not quick:
-        print(record.save())
+    record.finish(save=not quick)
 
 
 if __name__ == "__main__":
     let_threads_sleep()
-    main("--quick" in sys.argv[1:])
+    main(options(__doc__).parse_args().quick)

@@ -185,11 +185,7 @@ def main(option: str) -> None:
         "column of memory and not in the second. Memory is anonymous memory; the catalogue is a mapped file.",
         "The catalogue was read into memory whole before; it is a mapped file now. One JSON encoder hashes all rows.",
     ]
-    for table in record.tables:
-        print(f"\n{table.title}\n" + "\n".join(" | ".join(row) for row in (table.head, *table.rows)))
-    print("\n" + "\n".join(f"{'met' if aim.met else 'NOT met'}: {aim.aim}: {aim.measured}" for aim in record.aims))
-    if option != "--quick":
-        print(record.save())
+    record.finish(save=option != "--quick")
 
 
 def speed_table(runs: dict[tuple[str, int, str], dict[str, float]], saved: dict[str, float]) -> Table:

@@ -8,7 +8,6 @@ counts from the time at which a query was due (see http_load.py). The client has
 cores: what it costs is taken from all servers alike.
 """
 
-import argparse
 import contextlib
 import json
 import math
@@ -27,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.record import Aim, Ratio, Record, Table, in_turn, ratio
+from benchmarks.record import Aim, Ratio, Record, Table, in_turn, options, ratio
 from benchmarks.rivals.environment import python, variables
 from benchmarks.speed.encoder_backends import queries
 from benchmarks.speed.http_load import Answered, Generator, Load
@@ -35,7 +34,7 @@ from taoemb.config import EncoderConfig
 from taoemb.encoder.model import load_encoder
 from taoemb.encoder.release import save_release
 
-RATES = (20, 40, 60, 80, 100, 130, 160, 200, 250, 315, 400, 500, 630)
+RATES = (25, 50, 80, 120, 180, 250, 350, 450, 560, 700)
 BOUNDS_MS = (50.0, 100.0)
 GIVE_UP_MS = 200.0  # p99 at which no higher rate is tried
 AIM = 1.5
@@ -276,16 +275,11 @@ def main(quick: bool, threads: int) -> None:
         f"The client sent p99 {np.quantile(np.concatenate(late), 0.99):.2f} ms after the time due (part of the latency "
         f"of all); it shares the {os.cpu_count()} cores with the server, which has {threads} threads for its model."
     )
-    for table in record.tables:
-        print(table.title, " | ".join(table.head), *(" | ".join(row) for row in table.rows), sep="\n")
-    print(*record.aims, *record.notes, sep="\n")
-    if not quick:
-        print(record.save())
+    record.finish(save=not quick)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="A short try; saves nothing.")
+    parser = options(__doc__)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     told = parser.parse_args()
     main(told.quick, told.threads)

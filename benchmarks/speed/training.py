@@ -6,7 +6,6 @@ The same model (all-MiniLM-L6-v2), pairs, order, batch of 64 pairs without furth
 off for all. Each contender is a process of its own; they train round by round in turn. `--quick` saves nothing.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -19,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.record import Aim, Ratio, Record, Table, ratio
+from benchmarks.record import Aim, Ratio, Record, Table, options, ratio
 from benchmarks.speed.training_contenders import QUERIES, SEED, TEMPLATES
 from benchmarks.speed.training_pace import Plan, Trainer
 
 AIM = 1.5
 LOSS_TOLERANCE = {"fp32": 1e-4, "bf16-autocast": 2e-2}
-PLANS = (Plan("titles", steps=2, rounds=4), Plan("long", steps=1, rounds=3))
+PLANS = (Plan("titles", steps=1, rounds=6), Plan("long", steps=1, rounds=6))
 QUICK = (Plan("titles", steps=1, rounds=2), Plan("long", steps=1, rounds=2))
 KINDS = {
     "ours": "taoemb sft",
@@ -274,14 +273,8 @@ def main(quick: bool) -> None:
         "default, and ours. Loading, the first round and saving are not in the times; data loading, tokenising, "
         "clipping and bookkeeping are."
     )
-    for made in record.tables:
-        print(made.title, made.head, *made.rows, sep="\n")
-    print(*record.aims, sep="\n")
-    if not quick:
-        record.save()
+    record.finish(save=not quick)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few steps, nothing saved")
-    main(parser.parse_args().quick)
+    main(options(__doc__).parse_args().quick)

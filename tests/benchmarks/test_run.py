@@ -1,6 +1,7 @@
 """`make bench` must finish what can be finished, and say what could not."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,8 +23,10 @@ def test_a_failure_does_not_stop_the_others(capfd: pytest.CaptureFixture):
 
 
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict]:
     """What would be run; everything named `cost` fails."""
+    monkeypatch.setattr(run, "KEPT", tmp_path / "kept")
+    run.KEPT.mkdir()
     seen: list[dict] = []
 
     def pretend(given: dict) -> list[str]:
@@ -36,6 +39,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
 
 def test_all_run_in_order_and_then_the_page(commands, capsys):
     assert run.main([]) == 1
+    assert not run.KEPT.exists(), "a run of all starts from nothing"
     assert list(commands[0]) == [*run.BENCHMARKS, "docs/results.md"]
     assert commands[0]["benchmarks.speed.training"] == (sys.executable, "-m", "benchmarks.speed.training")
     assert "failed: benchmarks.quality.cost" in capsys.readouterr().err
@@ -43,6 +47,7 @@ def test_all_run_in_order_and_then_the_page(commands, capsys):
 
 def test_only_some(commands):
     assert run.main(["--only", "publish", "--only", "benchmarks.speed.embedding"]) == 0
+    assert run.KEPT.exists(), "one may start from what others have kept"
     assert list(commands[0]) == ["benchmarks.speed.embedding", "benchmarks.speed.publish", "docs/results.md"]
 
 
@@ -55,3 +60,8 @@ def test_an_unknown_name_is_refused_before_anything_runs(commands, capsys):
 def test_the_list(capsys):
     assert run.main(["--list"]) == 0
     assert capsys.readouterr().out.split() == list(run.BENCHMARKS)
+
+
+def test_what_lacks_its_data_is_left_out_and_no_failure(capfd: pytest.CaptureFixture):
+    assert run.run({"first": (sys.executable, "-c", "raise SystemExit(2)")}) == []
+    assert "first: left out" in capfd.readouterr().out
