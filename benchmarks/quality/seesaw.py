@@ -8,8 +8,11 @@ import numpy as np
 from benchmarks.quality.measure import PerQuery
 
 
+MARKS = "osD^vP*Xp"
+
+
 def draw(systems: Mapping[str, Sequence[PerQuery]], file: Path) -> None:
-    """Goodrate@10 against quality@10 and against what BM25 does not bring, a point a system; the front is joined."""
+    """Goodrate@10 against quality@10 and against what BM25 does not bring; the front is joined. At most nine systems."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -23,14 +26,14 @@ def draw(systems: Mapping[str, Sequence[PerQuery]], file: Path) -> None:
         "outside BM25's top 100": [1 - _mean(runs, "bm25_overlap@10") for runs in systems.values()],
     }
     for axis, (label, values) in zip(axes, panels.items(), strict=True):
-        axis.scatter(relevance, values, s=28, color="#1f77b4", zorder=3)
+        for name, mark, x, y in zip(systems, MARKS, relevance, values, strict=False):
+            axis.scatter(x, y, s=60, marker=mark, zorder=3, label=name.partition(":")[0])
         front = _front(relevance, values)
         axis.plot([relevance[i] for i in front], [values[i] for i in front], color="#bbbbbb", zorder=1)
-        for name, x, y in zip(systems, relevance, values, strict=True):
-            axis.annotate(name.partition(":")[0], (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
         axis.set_xlabel("Goodrate@10")
         axis.set_ylabel(label)
         axis.margins(0.15)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(file, metadata={"Date": None})
     pyplot.close(figure)
 
