@@ -7,12 +7,11 @@ import numpy as np
 
 from benchmarks.quality.measure import PerQuery
 
-
 MARKS = "osD^vP*Xp"
 
 
 def draw(systems: Mapping[str, Sequence[PerQuery]], file: Path) -> None:
-    """Goodrate@10 against quality@10 and against what BM25 does not bring; the front is joined. At most nine systems."""
+    """Goodrate@10 against quality@10 and against what BM25 does not bring; joins the front. At most nine systems."""
     import matplotlib
 
     matplotlib.use("svg")
