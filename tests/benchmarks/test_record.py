@@ -66,3 +66,15 @@ def test_contenders_take_turns_and_the_order_turns():
     found = in_turn({name: contender(name) for name in "abc"}, 3)
     assert "".join(order) == "abcbcacab"
     assert found == {"a": [1.0, 6.0, 8.0], "b": [2.0, 4.0, 9.0], "c": [3.0, 5.0, 7.0]}
+
+
+def test_finish_shows_everything_and_keeps_it_when_asked(record: Record, capsys: pytest.CaptureFixture[str]):
+    record.tables.append(Table("Times", ["what", "ms"], [["ours", "1.0"]], "Side by side."))
+    record.aims += [Aim("Fast", "2×", True), Aim("Faster", "2×", False, "all")]
+    record.finish(save=False)
+    shown = capsys.readouterr().out.split("\n")
+    for line in ("Times", "Side by side.", "what | ms", "ours | 1.0", "met: Fast: 2×", "NOT met: Faster: 2×"):
+        assert line in shown
+    assert not (record.path.parent / "results").exists()
+    record.finish(save=True)
+    assert (record.path.parent / "results" / "example.json").is_file()
