@@ -65,7 +65,7 @@ TRIED = (
 class Size:
     """How much is done."""
 
-    others: int = 1200  # items beside those that people graded
+    others: int = 800  # items beside those that people graded
     generated: int = 2500  # queries
     queries: int = 24  # a step
     sft_steps: int = 40

@@ -38,11 +38,11 @@ def main() -> None:
         print(f"{people.folder}: missing; run benchmarks.quality.human first", file=sys.stderr)
         sys.exit(2)
     with workers(2) as pool:
-        for title, where, metrics in (
-            ("Real electronics, people's grades", people, BY_PEOPLE),
-            ("Generated shop, its rules' grades", shop, BY_RULES),
+        for title, where, metrics, templates in (
+            ("Real electronics, people's grades", people, BY_PEOPLE, TEMPLATES),
+            ("Generated shop, its rules' grades", shop, BY_RULES, (ITEM_TEMPLATE,)),
         ):
-            jobs = {text: pool.apply_async(elsewhere, (None, where, text)) for text in (TITLES, *TEMPLATES)}
+            jobs = {text: pool.apply_async(elsewhere, (None, where, text)) for text in (TITLES, *templates)}
             found = {text: [job.get()] for text, job in jobs.items()}
             record.tables.append(against_first(f"{title}, before any training", _named(found), tuple(metrics)))
     record.notes = ["Differences to titles alone, 95 % paired BCa bootstrap over queries; all-MiniLM-L6-v2."]
