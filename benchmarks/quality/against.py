@@ -1,4 +1,4 @@
-"""A table of systems and what each is worth against the first one."""
+"""Tables of systems: means, and paired differences with their intervals."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +23,17 @@ def against_first(title: str, systems: Mapping[str, Sequence[PerQuery]], metrics
     return Table(title, ["system", *metrics], rows)
 
 
+def differences(
+    title: str, systems: Mapping[str, Sequence[PerQuery]], pairs: Sequence[tuple[str, str]], metrics: Sequence[str]
+) -> Table:
+    """A row for each "one − other", query by query (each the mean of its seeds), with 95 % paired BCa intervals."""
+    rows = []
+    for one, other in pairs:
+        means = [(mean_over_seeds(systems[one], m), mean_over_seeds(systems[other], m)) for m in metrics]
+        rows.append([f"{one} − {other}", *(_shown(ours - theirs) for ours, theirs in means)])
+    return Table(title, ["difference", *metrics], rows, "95 % paired BCa bootstrap over queries.")
+
+
 def _shown(difference_Q: np.ndarray) -> str:
-    found = intervals(difference_Q[:, None], resamples=2000, confidence=0.95, seed=0)[0]
-    assert found is not None
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    found = intervals(difference_Q[:, None], resamples=5000, confidence=0.95, seed=0)[0]
+    return "" if found is None else f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality.against import differences
 from benchmarks.quality.measure import PerQuery, mean_over_seeds
 from benchmarks.quality.people import ASKED, DEPTH, METRICS, HumanGrades, small_shop
 from benchmarks.quality.places import WORK, Where
@@ -192,13 +193,7 @@ def differences_table(systems: Systems) -> Table:
     pairs = [(BASE, BASE_TITLES), (LABELS["sft-earlier"], BASE_TITLES), (sft, BASE_TITLES), (sft, BASE)]
     pairs += [(sft, LABELS["sft-earlier"])]
     pairs += [(grpo, LABELS[key]) for key in ("sft", "sft-more", "hard-negatives", "live-infonce")]
-    rows = []
-    for one, other in pairs:
-        found = difference(systems, one, other)
-        rows.append([f"{one} − {other}", *(shown(found[metric]) if metric in found else "" for metric in METRICS)])
-    return Table(
-        "Differences on people's grades", ["difference", *METRICS], rows, "95 % paired BCa bootstrap over queries."
-    )
+    return differences("Differences on people's grades", systems, pairs, METRICS)
 
 
 def aims(systems: Systems) -> list[Aim]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.quality import compare, human
-from benchmarks.quality.against import against_first
+from benchmarks.quality.against import against_first, differences
 from benchmarks.quality.measure import METRICS as BY_RULES
 from benchmarks.quality.people import METRICS as BY_PEOPLE
 from benchmarks.quality.places import Where
@@ -49,7 +49,10 @@ def main() -> None:
             }
             systems = {ZERO_SHOT: [pool.apply(elsewhere, (None, where, item_template(folders)))]}
             systems |= {compare.LABELS[name]: [job.get() for job in some] for name, some in jobs.items()}
+            grpo, *others = (compare.LABELS[name] for name in ("grpo", "sft", "live-infonce"))
             record.tables.append(against_first(title, systems, tuple(metrics)))
+            pairs = [(grpo, other) for other in others]
+            record.tables.append(differences(f"{title}: differences", systems, pairs, tuple(metrics)))
     record.notes = [
         "Means over seeds; differences to zero-shot on the same item text, 95 % paired BCa bootstrap over queries."
     ]

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from benchmarks.quality.against import against_first
+from benchmarks.quality.against import against_first, differences
 
 
 def test_means_and_differences_to_the_first_system():
@@ -23,3 +23,12 @@ def test_means_and_differences_to_the_first_system():
     assert value == round(float(np.mean(shift[1:])), 3)
     assert low < value < high
     assert high - low < 0.03
+
+
+def test_rows_of_differences():
+    rng = np.random.default_rng(0)
+    base = rng.random(100)
+    systems = {"a": [{"m": base}], "b": [{"m": base + 0.1}, {"m": base + 0.3}]}
+    table = differences("D", systems, [("b", "a"), ("a", "b")], ("m",))
+    assert table.rows[0] == ["b − a", "+0.200 [+0.200, +0.200]"]
+    assert table.rows[1] == ["a − b", "-0.200 [-0.200, -0.200]"]
