@@ -1,9 +1,6 @@
 """What in Python itself stops a server for milliseconds, and how that is kept short."""
 
 import gc
-import sys
-
-TURN_S = 0.0005
 
 
 def spare_what_stays() -> None:
@@ -14,12 +11,3 @@ def spare_what_stays() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def shorten_turns() -> None:
-    """Let threads take turns after half a millisecond instead of five, for a server beside busy Python threads.
-
-    The event loop asks for the interpreter several times a request, and each time waits out the turn of a thread that
-    computes, for example of the one that writes rows to a database.
-    """
-    sys.setswitchinterval(TURN_S)

@@ -22,7 +22,6 @@ from uvicorn.supervisors import Multiprocess
 from taoemb.config import EventsConfig, GatewayConfig, KServeConfig, MilvusConfig, share_metrics
 from taoemb.errors import InputError, TaoembError
 from taoemb.hosting.entry import check_port, stop_with_parent
-from taoemb.hosting.pauses import shorten_turns
 from taoemb.retrieval.address import check_address, is_lite
 from taoemb.serving.events.database import database_url, open_engine
 from taoemb.serving.gateway.traffic_watch import check_source
@@ -72,7 +71,6 @@ class GatewayApp:
 
         from taoemb.serving.gateway.app import create_app
 
-        shorten_turns()
         threading.Thread(target=_stop_with_supervisor, daemon=True).start()
         exposed = REGISTRY
         if self.metrics is not None:
