@@ -1,7 +1,7 @@
 """A process that embeds texts with one contender, ours or a rival's; run by the interpreter of its environment.
 
-It reads JSON lines {"texts": FILE, "batch": N or null, "save": FILE or null} and answers each with {"seconds": S}: from
-a list of texts to float32 vectors in memory, tokenising included.
+It says first {"seconds": S}, what loading took. It reads JSON lines {"texts": FILE, "batch": N or null, "save": FILE or
+null} and answers each with {"seconds": S}: from a list of texts to float32 vectors in memory, tokenising included.
 """
 
 import asyncio
@@ -81,8 +81,9 @@ def main(who: str, model: str, backend: str, precision: str, threads: int) -> No
 
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever prints goes elsewhere
     torch.set_num_threads(threads)
+    start = time.perf_counter()
     embed = CONTENDERS[who](model, backend, precision, threads)
-    print(json.dumps({"ready": True}), file=answers, flush=True)
+    print(json.dumps({"seconds": time.perf_counter() - start}), file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         texts = json.loads(Path(asked["texts"]).read_text(encoding="utf-8"))
