@@ -23,7 +23,7 @@ from benchmarks.record import ROOT, Aim, Record, Table, options
 from taoemb.config import JudgeTrainConfig
 from taoemb.judge.train import train_judge
 
-SIZE = replace(Size(), steps=24)
+SIZE = replace(Size(), steps=20)
 REWARDS = {
     "default: gated, quality .1, exclusivity .1": "{}",
     "relevance alone": "{quality: 0, exclusivity: 0}",

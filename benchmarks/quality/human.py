@@ -70,9 +70,9 @@ class Size:
     generated: int = 2500  # queries
     queries: int = 24  # a step
     sft_steps: int = 40
-    steps: int = 30
+    steps: int = 24
     k: int = 8
-    judge_pairs: int = 2500
+    judge_pairs: int = 2000
     seeds: tuple[int, ...] = (0, 1, 2)
 
     @property
