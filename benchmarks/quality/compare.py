@@ -44,8 +44,8 @@ class Size:
     items: int = 4000
     queries: int = 3000
     seeds: tuple[int, ...] = (0, 1, 2)
-    sft: str = f"sft={{steps: 80, queries: {QUERIES}, random_negatives: {QUERIES}}}"
-    steps: int = 100
+    sft: str = f"sft={{steps: 64, queries: {QUERIES}, random_negatives: {QUERIES}}}"
+    steps: int = 80
 
     def grpo(self, k: int = 32) -> tuple[str, ...]:
         """Settings of Retrieval-GRPO; all else is the default."""

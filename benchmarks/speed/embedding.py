@@ -28,10 +28,10 @@ from taoemb.encoder.sources import DEFAULT_MODEL, find_model
 from taoemb.encoder.text import ItemTemplate
 
 ROOT = Path(__file__).resolve().parents[2]
-ITEMS, LONG, QUERIES, ROUNDS = 2000, 300, 200, 3
+ITEMS, LONG, QUERIES, ROUNDS = 1600, 200, 200, 3
 LONG_TEMPLATE = "{title}[, {brand}][, {category}][. {description}][, {attributes}]"
-BATCHES = (16, 32, 64, 128)
-TRIED = 256  # texts on which a batch size is chosen
+BATCHES = (32, 64)
+TRIED = 192  # texts on which a batch size is chosen
 DEPTH, RELEVANT = 100, 4
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TRIED_TO_BE_FASTER = (

@@ -34,7 +34,7 @@ from taoemb.config import EncoderConfig
 from taoemb.encoder.model import load_encoder
 from taoemb.encoder.release import save_release
 
-RATES = (25, 50, 80, 120, 180, 250, 350, 450, 560, 700)
+RATES = (25, 50, 90, 150, 230, 330, 480, 700)
 BOUNDS_MS = (50.0, 100.0)
 GIVE_UP_MS = 200.0  # p99 at which no higher rate is tried
 AIM = 1.5

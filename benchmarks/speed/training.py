@@ -25,7 +25,7 @@ from benchmarks.speed.training_pace import Plan, Trainer
 
 AIM = 1.5
 LOSS_TOLERANCE = {"fp32": 1e-4, "bf16-autocast": 2e-2}
-PLANS = (Plan("titles", steps=1, rounds=6), Plan("long", steps=1, rounds=5))
+PLANS = (Plan("titles", steps=1, rounds=5), Plan("long", steps=1, rounds=5))
 QUICK = (Plan("titles", steps=1, rounds=2), Plan("long", steps=1, rounds=2))
 KINDS = {
     "ours": "taoemb sft",
