@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.publish [--quick | --million]
 
-Each run is a process of its own. "real" embeds titles with the packaged encoder. "tiny" is one layer of random weights, so
-that the store and the pipeline are measured and not the model. Milvus Lite runs inside the publishing process: what the
-pipeline needs by itself is measured in another run in which nothing is stored.
+Each run is a process of its own. "real" embeds titles with the packaged encoder. "tiny" is one layer of random weights,
+so that the store and the pipeline are measured and not the model. Milvus Lite runs inside the publishing process: what
+the pipeline needs by itself is measured in another run in which nothing is stored.
 """
 
 import json
