@@ -37,8 +37,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TRIED_TO_BE_FASTER = (
     "The aim was seen once on a processor with AMX; this one multiplies bf16 by AVX-512. Against their default (fp32) "
     "see the table. What was tried: length-sorted batches by tokens (the first row), a traced OpenVINO graph, a "
-    "request of one thread in flight for each core. Not tried: int8, packing short texts into one row, and tokenising "
-    "while the graph computes."
+    "request of one thread in flight for each core. int8 was hardly faster than bf16 where the query server has it "
+    "(encoder_backends.py). Not tried: packing short texts into one row, tokenising while the graph computes."
 )
 
 
