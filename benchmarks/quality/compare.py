@@ -74,13 +74,18 @@ def one_seed(seed: int, where: Where, size: Size) -> tuple[Done, Done]:
 def controls(sft: Done, grpo: Done, size: Size) -> list[Run]:
     """What else could have been done from the same release in Retrieval-GRPO's time, or in as many steps."""
     seed, start, seconds = sft.run.seed, sft.release, grpo.seconds
-    hard = size.sft.replace("sft=", "hard_negatives=").replace("}", ", negatives: 2}")
     live = f"live_infonce={{steps: {size.steps}, queries: {QUERIES}, k: 32}}"
     return [
         Run("sft-more", "sft", seed, (TITLES, size.sft), start, seconds=seconds),
-        Run("hard-negatives", "hard_negatives", seed, (TITLES, hard), start, seconds=seconds),
+        hard_negatives("hard-negatives", sft, size, seconds),
         Run("live-infonce", "live_infonce", seed, (TITLES, live), start),
     ]
+
+
+def hard_negatives(name: str, sft: Done, size: Size, seconds: float) -> Run:
+    """SFT with mined hard negatives, from an SFT release, mining included in its time."""
+    settings = size.sft.replace("sft=", "hard_negatives=").replace("}", ", negatives: 2}")
+    return Run(name, "hard_negatives", sft.run.seed, (TITLES, settings), sft.release, seconds=seconds)
 
 
 def out_of(where: Where) -> Path:
