@@ -50,7 +50,7 @@ TOWER_STEPS = 0.3  # of the steps: a step that embeds items costs several times 
 JUDGES = {"oracle": "rules", "5 % wrong": "rules-5%", "20 % wrong": "rules-20%"}
 TRIED = (
     "A step of both towers embeds every item of every group forwards and backwards: in this time it makes a few steps "
-    "only. Tried: alternating towers, K 16 with 16 queries, a lower learning rate, a bank that is refreshed every ten steps."
+    "only. Tried: alternating towers, K 16 with 16 queries, a lower learning rate, a bank refreshed every ten steps."
 )
 TRAINED = {"trained on 1,200 graded pairs (weak)": 1200, "trained on 5,000 graded pairs (strong)": 5000}
 
