@@ -16,6 +16,8 @@ ORDER = (
     "quality/compare",
     "quality/ablations",
     "quality/human",
+    "quality/item_texts",
+    "quality/transfer",
     "quality/cost",
     "quality/judge_latency",
     "speed/training",
