@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.quality.measure import PerQuery, mean_over_seeds
 from benchmarks.record import Table
-from taoemb.evaluation.bootstrap import intervals
+from taoemb.evaluation.bootstrap import Estimate, intervals
 
 
 def against_first(title: str, systems: Mapping[str, Sequence[PerQuery]], metrics: Sequence[str]) -> Table:
@@ -16,9 +16,8 @@ def against_first(title: str, systems: Mapping[str, Sequence[PerQuery]], metrics
     for name, runs in systems.items():
         cells = []
         for metric in metrics:
-            mean = mean_over_seeds(runs, metric)
-            gain = "" if name == first else f" ({_shown(mean - mean_over_seeds(systems[first], metric))})"
-            cells.append(f"{np.nanmean(mean):.3f}{gain}")
+            gain = "" if name == first else f" ({shown(difference(runs, systems[first], metric))})"
+            cells.append(f"{np.nanmean(mean_over_seeds(runs, metric)):.3f}{gain}")
         rows.append([name, *cells])
     return Table(title, ["system", *metrics], rows)
 
@@ -29,11 +28,17 @@ def differences(
     """A row for each "one − other", query by query (each the mean of its seeds), with 95 % paired BCa intervals."""
     rows = []
     for one, other in pairs:
-        means = [(mean_over_seeds(systems[one], m), mean_over_seeds(systems[other], m)) for m in metrics]
-        rows.append([f"{one} − {other}", *(_shown(ours - theirs) for ours, theirs in means)])
+        cells = (shown(difference(systems[one], systems[other], metric)) for metric in metrics)
+        rows.append([f"{one} − {other}", *cells])
     return Table(title, ["difference", *metrics], rows, "95 % paired BCa bootstrap over queries.")
 
 
-def _shown(difference_Q: np.ndarray) -> str:
-    found = intervals(difference_Q[:, None], resamples=5000, confidence=0.95, seed=0)[0]
-    return "" if found is None else f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+def difference(ours: Sequence[PerQuery], theirs: Sequence[PerQuery], metric: str) -> Estimate | None:
+    """ours − theirs with its 95 % paired BCa interval over queries; None where no query defines the metric."""
+    difference_Q = mean_over_seeds(ours, metric) - mean_over_seeds(theirs, metric)
+    return intervals(difference_Q[:, None], resamples=5000, confidence=0.95, seed=0)[0]
+
+
+def shown(estimate: Estimate | None) -> str:
+    """For a cell."""
+    return "" if estimate is None else f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"

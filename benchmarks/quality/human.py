@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.against import differences
+from benchmarks.quality.against import difference, differences, shown
 from benchmarks.quality.measure import PerQuery, mean_over_seeds
 from benchmarks.quality.people import ASKED, DEPTH, METRICS, HumanGrades, small_shop
 from benchmarks.quality.places import WORK, Where
 from benchmarks.quality.runs import Done, Run, train, workers
 from benchmarks.record import Aim, Record, Table, options
 from taoemb.config import Config, JudgeTrainConfig, QueryGenerationConfig, load_config
-from taoemb.evaluation.bootstrap import Estimate, intervals
 from taoemb.evaluation.ranking import rank_all
 from taoemb.evaluation.systems import BM25, open_system
 from taoemb.judge.train import train_judge
@@ -161,18 +160,6 @@ def baselines(where: Where) -> dict[str, PerQuery]:
 Systems = Mapping[str, Sequence[PerQuery]]
 
 
-def difference(systems: Systems, one: str, other: str) -> dict[str, Estimate]:
-    """one − other, query by query (each the mean of its seeds), with its 95 % BCa interval."""
-    table = [mean_over_seeds(systems[one], metric) - mean_over_seeds(systems[other], metric) for metric in METRICS]
-    found = intervals(np.stack(table, axis=1), resamples=5000, confidence=0.95, seed=0)
-    return {metric: estimate for metric, estimate in zip(METRICS, found, strict=True) if estimate is not None}
-
-
-def shown(estimate: Estimate) -> str:
-    """Readable: difference with interval."""
-    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
-
-
 def systems_table(systems: Systems, seconds: Mapping[str, str]) -> Table:
     """Each system's means."""
     rows = [
@@ -209,8 +196,9 @@ def aims(systems: Systems) -> list[Aim]:
     }
     made = []
     for aim, (one, other) in wanted.items():
-        found = difference(systems, one, other)
-        clear = found[METRICS[0]].low > 0
+        found = {metric: difference(systems[one], systems[other], metric) for metric in METRICS}
+        first = found[METRICS[0]]
+        clear = first is not None and first.low > 0
         said = "; ".join(f"{metric} {shown(estimate)}" for metric, estimate in found.items())
         name = f"People's grades of real items: {aim} ({METRICS[0]}, interval clear of 0)"
         made.append(Aim(name, said, clear, "" if clear else TRIED))
