@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.quality import compare, human
 from benchmarks.quality.against import against_first, difference, differences, shown
 from benchmarks.quality.measure import METRICS as BY_RULES
+from benchmarks.quality.measure import PerQuery
 from benchmarks.quality.people import METRICS as BY_PEOPLE
 from benchmarks.quality.places import Where
 from benchmarks.quality.runs import elsewhere, workers
