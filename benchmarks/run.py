@@ -7,8 +7,8 @@
 A benchmark that fails does not stop the others; the exit code is 1 at the end when any did. One that says with exit
 code 2 that it lacks its data (people's grades) is left out. They never run at the same time: each is the only load
 that the machine has from us. A run of all starts without what earlier ones kept in .bench. The GPU benchmark has a
-command of its own (`make bench-gpu`), and what takes longer than all of these together an option: `quality.ablations
---trained`, `speed.publish --million`.
+command of its own (`make bench-gpu`), and what would not fit into the hour is run by itself: `quality.ablations
+--trained`, `speed.publish_million`.
 """
 
 import argparse

@@ -24,16 +24,19 @@ ORDER = (
     "speed/grpo_step",
     "speed/embedding",
     "speed/publish",
+    "speed/publish_million",
     "speed/serving",
     "speed/gateway_overhead",
     "speed/judge_client",
     "speed/gpu",
 )
+BY_THEMSELVES = ("speed/publish_million", "speed/gpu")
+"""What `make bench` does not run."""
 HEAD = """# Results
 
-Written by `python scripts/results_page.py` from the JSON files under `benchmarks/*/results/`. `make bench` makes all of
-them on two CPU cores{seconds}; each section names its script, date and machine. Ratios were taken side by side in one
-run: median [least, greatest]. Negative results stay. How often verdicts of rollouts err has a page of its own,
+Written by `python scripts/results_page.py` from the JSON files under `benchmarks/*/results/`. `make bench` makes them
+on two CPU cores{seconds}, those of a million items and of a GPU excepted; each section names its script, date and machine.
+Ratios were taken side by side in one run: median [least, greatest]. Negative results stay. How often verdicts of rollouts err has a page of its own,
 [verdicts.md](verdicts.md).
 """
 NOT_MEASURED = {
@@ -56,7 +59,7 @@ def read() -> dict[str, dict[str, Any]]:
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The page's text."""
-    total = sum(content["seconds"] for name, content in found.items() if name != "speed/gpu")
+    total = sum(content["seconds"] for name, content in found.items() if name not in BY_THEMSELVES)
     parts = [HEAD.format(seconds=f" in {round(total / 60)} minutes" if found else "")]
     parts += ["## Aims\n", _aims(found)]
     for content in found.values():

@@ -1,6 +1,6 @@
 """Publishing a catalogue to Milvus Lite: items a second, time to an answering alias, and memory by size.
 
-    python -m benchmarks.speed.publish [--quick | --million]
+    python -m benchmarks.speed.publish [--quick]        # a million items: benchmarks.speed.publish_million
 
 Each run is a process of its own. "real" embeds titles with the packaged encoder. "tiny" is one layer of random weights,
 so that the store and the pipeline are measured and not the model. Milvus Lite runs inside the publishing process: what
@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.record import Aim, Record, Table
+from benchmarks.record import Aim, Record, Table, options
 
 BASE = 20_000
-SIZES = {"--quick": (2000, 4000), "": (20_000, 50_000), "--million": (20_000, 100_000, 1_000_000)}
+SIZES = {True: (2000, 4000), False: (20_000, 50_000)}  # quick, or not
 FLAT_MB = 64  # growth of the pipeline's memory, from the least to the largest catalogue, that counts as flat
 
 
@@ -162,10 +162,10 @@ def one(what: str, *words: str) -> None:
     print(json.dumps(found))
 
 
-def main(option: str) -> None:
+def main(quick: bool) -> None:
     """Measure, print, and keep."""
     record = Record(__file__, "Publishing to Milvus Lite")
-    sizes = SIZES[option]
+    sizes = SIZES[quick]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         saved = {kind: make_release(folder / kind, kind) for kind in ("real", "tiny")}
@@ -185,7 +185,7 @@ def main(option: str) -> None:
         "column of memory and not in the second. Memory is anonymous memory; the catalogue is a mapped file.",
         "The catalogue was read into memory whole before; it is a mapped file now. One JSON encoder hashes all rows.",
     ]
-    record.finish(save=option != "--quick")
+    record.finish(save=not quick)
 
 
 def speed_table(runs: dict[tuple[str, int, str], dict[str, float]], saved: dict[str, float]) -> Table:
@@ -227,4 +227,4 @@ if __name__ == "__main__":
     if "--one" in sys.argv:
         one(*sys.argv[2:])
     else:
-        main(next((option for option in ("--quick", "--million") if option in sys.argv[1:]), ""))
+        main(options(__doc__).parse_args().quick)
