@@ -35,9 +35,9 @@ BY_THEMSELVES = ("speed/publish_million", "speed/gpu")
 HEAD = """# Results
 
 Written by `python scripts/results_page.py` from the JSON files under `benchmarks/*/results/`. `make bench` makes them
-on two CPU cores{seconds}, those of a million items and of a GPU excepted; each section names its script, date and machine.
-Ratios were taken side by side in one run: median [least, greatest]. Negative results stay. How often verdicts of rollouts err has a page of its own,
-[verdicts.md](verdicts.md).
+on two CPU cores{seconds}, those of a million items and of a GPU excepted; each section names its script, date and
+machine. Ratios were taken side by side in one run: median [least, greatest]. Negative results stay. How often verdicts
+of rollouts err has a page of its own, [verdicts.md](verdicts.md).
 """
 NOT_MEASURED = {
     "speed/gpu": (
