@@ -30,7 +30,7 @@ tools: ## Install Chromium and PostgreSQL where apt-get is and may
 	    apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive \
 	    apt-get install --quiet=2 --yes --no-install-recommends $$missing >/dev/null || echo "not installed:" $$missing; fi
 
-demo: $(INSTALLED) ## Run the whole loop on a generated shop (about ten minutes on two cores)
+demo: $(INSTALLED) ## Run the whole loop on a generated shop (about twelve minutes on two cores)
 	$(BIN)/taoemb demo --out $(OUT)
 
 test: export OMP_NUM_THREADS = 1
