@@ -239,6 +239,7 @@ def _write_arrow(root: Path, path: Path) -> None:
     with pa.memory_map(str(path)) as source:
         ids = pa.ipc.open_file(source).read_all().column("item_id")
         check_unique(ids, "items", "item_id", FirstViolation(root))
+    pa.default_memory_pool().release_unused()  # what decoding took would stay with this process as long as it lives
 
 
 def _read_queries(root: Path, report: Reporter) -> Queries:
