@@ -15,7 +15,7 @@ import torch
 from benchmarks.quality.judges import Judge, open_judge
 from benchmarks.quality.measure import TrueGrades
 from benchmarks.quality.people import HumanGrades
-from taoemb.config import Config, load_config
+from taoemb.config import Config, EncoderConfig, load_config
 from taoemb.data.dataset import Dataset, open_dataset
 from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import Release, load_release
@@ -85,8 +85,6 @@ class Place:
 
     def measured(self, release: Release) -> dict[str, np.ndarray]:
         """Per-query metrics of a release on the held-out queries."""
-        from taoemb.config import EncoderConfig
-
         queries = release.query_encoder(config=EncoderConfig(precision="auto"))
         return dict(self.grades.of_encoder(queries, self.vectors(release)))
 

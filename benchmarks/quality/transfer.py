@@ -18,6 +18,7 @@ from benchmarks.quality.people import METRICS as BY_PEOPLE
 from benchmarks.quality.places import Where
 from benchmarks.quality.runs import elsewhere, workers
 from benchmarks.record import Aim, Record
+from taoemb.encoder.release import load_release
 
 TAKEN = ("sft", "live-infonce", "grpo")
 ZERO_SHOT = "zero-shot"
@@ -76,8 +77,6 @@ def aims(systems: Mapping[str, Sequence[PerQuery]]) -> list[Aim]:
 
 def item_template(folders: Mapping[str, Sequence[Path]]) -> str:
     """What these releases read of an item."""
-    from taoemb.encoder.release import load_release
-
     return load_release(folders["sft"][0]).manifest.item_template
 
 

@@ -63,9 +63,8 @@ class Endpoint:
         self._headers = {"content-type": "application/json"} | _authorization(config)
         self._timeout = aiohttp.ClientTimeout(config.timeout_s, sock_connect=min(config.timeout_s, CONNECT_S))
         self._trust_env = host not in _LOOPBACK  # proxies of the environment are for the network
-        self._certificates = httpx.create_ssl_context(
-            trust_env=self._trust_env
-        )  # certifi's, not every image has its own
+        # certifi's authorities: not every image has its own
+        self._certificates = httpx.create_ssl_context(trust_env=self._trust_env)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:

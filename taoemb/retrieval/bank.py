@@ -126,8 +126,11 @@ class ItemBank:
         file = folder / f"bank-{self.rank:05d}-of-{self.world_size:05d}.safetensors"
         notes = {"n_items": self.n_items, "start": self.shard.start, "age": self.age}
         partial = file.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")  # another run may keep the same bank
-        save_file({"vectors": self._vectors.cpu()}, partial, {name: str(value) for name, value in notes.items()})
-        partial.replace(file)
+        try:
+            save_file({"vectors": self._vectors.cpu()}, partial, {name: str(value) for name, value in notes.items()})
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def load(self, folder: Path) -> None:
         """Read this rank's shard back, also from a folder that another number of ranks has saved.
