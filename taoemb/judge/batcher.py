@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from taoemb.errors import InputError
 from taoemb.hosting.batching import MicroBatcher
 from taoemb.hosting.metrics import batch_metrics
-from taoemb.judge.backends import Backend, Message
+from taoemb.judge.protocol import Backend, Message
 
 Conversations = Sequence[Sequence[Message]]
 

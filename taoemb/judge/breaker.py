@@ -5,11 +5,7 @@ import random
 from collections.abc import Callable
 from enum import IntEnum
 
-from taoemb.errors import TaoembError
-
-
-class JudgeUnavailable(TaoembError):
-    """The judge can't be used: it stayed away for longer than `judge.wait_s`, or refuses this client for good."""
+from taoemb.judge.failures import JudgeUnavailable
 
 
 class State(IntEnum):

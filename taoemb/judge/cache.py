@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from taoemb.errors import InputError, TaoembError
+from taoemb.errors import InputError
 from taoemb.judge.answers import Probs
+from taoemb.judge.failures import CacheFailure
 
 _LOOKUP = 500  # keys in one SELECT (SQLite's oldest limit on parameters is 999)
 _BUSY_S = 60.0
@@ -37,7 +38,7 @@ def key_maker(release: str, template: str) -> Callable[[str, str], bytes]:
 class JudgmentCache:
     """Grade probabilities by key, in the file at `path` (made when missing).
 
-    Raises InputError when the file is not such a cache, TaoembError when it can't be used later on (e.g. a full disk).
+    Raises InputError when the file is not such a cache, CacheFailure when it can't be used later on (e.g. a full disk).
     """
 
     def __init__(self, path: Path) -> None:
@@ -100,5 +101,5 @@ class JudgmentCache:
         except sqlite3.Error as error:
             raise self._failure(error) from None
 
-    def _failure(self, error: sqlite3.Error) -> TaoembError:
-        return TaoembError(f"judge.cache {self.path}: {error}; free the disk or name another file")
+    def _failure(self, error: sqlite3.Error) -> CacheFailure:
+        return CacheFailure(f"judge.cache {self.path}: {error}; free the disk or name another file")

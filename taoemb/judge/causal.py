@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from taoemb.config import JudgeServerConfig
 from taoemb.encoder.batching import bucket_by_tokens
 from taoemb.errors import InputError
-from taoemb.judge.backends import Message
 from taoemb.judge.prefix_cache import PrefixCache
 from taoemb.judge.prompt import LABELS
+from taoemb.judge.protocol import Message
 
 _NOT_IDENTITY = ("*.md", ".git*", "*.gguf", "*.msgpack", "*.h5", "*.onnx")
 

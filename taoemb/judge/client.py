@@ -23,13 +23,13 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from taoemb.config import JudgeConfig
 from taoemb.errors import TaoembError
 from taoemb.judge.answers import Probs, relevance
-from taoemb.judge.asking import Answer, Asker, Question, RetryPolicy
-from taoemb.judge.breaker import JudgeUnavailable
 from taoemb.judge.cache import JudgmentCache, key_maker
+from taoemb.judge.dispatch import Answer, Dispatcher, Question, RetryPolicy
+from taoemb.judge.failures import CacheFailure, JudgeChanged, JudgeFailure, JudgeUnavailable
 from taoemb.judge.metrics import judge_metrics
 from taoemb.judge.prompt import frame_messages, item_text, load_rubric, query_text
 
-__all__ = ["JudgeClient", "JudgeUnavailable", "Judged", "RetryPolicy"]
+__all__ = ["CacheFailure", "JudgeChanged", "JudgeClient", "JudgeFailure", "JudgeUnavailable", "Judged", "RetryPolicy"]
 
 T = TypeVar("T")
 WRITE_EVERY = 256  # judgments in one transaction of the cache
@@ -69,7 +69,7 @@ class JudgeClient:
         extra = json.dumps(config.extra_body, sort_keys=True)
         self._template = hashlib.sha256(f"{self._rubric.digest}{extra}".encode()).hexdigest()
         self._metrics = judge_metrics(registry)
-        self._asker = Asker(config, self._metrics, policy or RetryPolicy())
+        self._dispatcher = Dispatcher(config, self._metrics, policy or RetryPolicy())
         self._cache = None if config.cache is None else JudgmentCache(config.cache)
         self._open: dict[bytes, Answer] = {}  # asked and not yet in the cache
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="judge-texts")
@@ -80,7 +80,7 @@ class JudgeClient:
     @property
     def release(self) -> str:
         """What names the judge in caches and records: `config.release`, else what GET {url}/models says (blocks)."""
-        return self._start(self._asker.release).result()
+        return self._start(self._dispatcher.release).result()
 
     def submit(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> "concurrent.futures.Future[Judged]":
         """Ask for P pairs (queries[i], items[i]); items are records of the catalogue. Returns at once."""
@@ -116,7 +116,7 @@ class JudgeClient:
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
 
     async def _stop(self) -> None:
-        await self._asker.close()
+        await self._dispatcher.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -124,10 +124,10 @@ class JudgeClient:
 
     async def _judge(self, queries: list[str], items: list[Mapping[str, Any]]) -> Judged:
         started = time.perf_counter()
-        release = await self._asker.release()
+        release = await self._dispatcher.release()
         prepared = await self._loop.run_in_executor(self._worker, self._prepare, release, queries, items)
         missing = [key for key in prepared.texts if key not in prepared.known]
-        fresh = self._asker.start(
+        fresh = self._dispatcher.start(
             (key, frame_messages(self._rubric, *prepared.texts[key])) for key in missing if key not in self._open
         )
         self._open.update({question.key: question.answer for question in fresh})
@@ -173,7 +173,7 @@ class JudgeClient:
         cached = sum(key in prepared.known for key in prepared.keys)
         unanswered = int(np.isnan(probs_P4[:, 0]).sum())
         for outcome, count in (("cached", cached), ("asked", asked), ("unanswered", unanswered)):
-            self._metrics.pairs.labels(self._asker.url, outcome).inc(count)
+            self._metrics.pairs.labels(self._dispatcher.url, outcome).inc(count)
         return Judged(relevance(probs_P4), probs_P4, cached, asked, unanswered, seconds)
 
 

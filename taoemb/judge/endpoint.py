@@ -21,7 +21,7 @@ import httpx
 from taoemb.config import JudgeConfig
 from taoemb.errors import InputError
 from taoemb.judge.answers import NoLogprobs, Probs, grade_probs
-from taoemb.judge.breaker import JudgeUnavailable
+from taoemb.judge.failures import JudgeUnavailable
 from taoemb.judge.metrics import JudgeMetrics
 
 TOP_LOGPROBS = 20  # the most that OpenAI and vLLM give by default

@@ -19,9 +19,9 @@ from starlette.routing import Route
 from taoemb.errors import InputError
 from taoemb.hosting.batching import MicroBatcher, Overloaded
 from taoemb.hosting.requests import TooLarge, openai_error, read_body, while_connected
-from taoemb.judge.backends import Backend, Message
 from taoemb.judge.batcher import Conversations, Scored
 from taoemb.judge.prompt import LABELS
+from taoemb.judge.protocol import Backend, Message
 
 PREFIX = "/openai/v1"
 MAX_CONVERSATIONS = 2048

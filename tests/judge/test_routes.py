@@ -12,10 +12,11 @@ from starlette.applications import Starlette
 
 from taoemb.config import JudgeServerConfig
 from taoemb.judge.answers import grade_probs
-from taoemb.judge.backends import Backend, CrossEncoderBackend, load_backend
+from taoemb.judge.backends import CrossEncoderBackend, load_backend
 from taoemb.judge.batcher import judge_batcher
 from taoemb.judge.openai_routes import JudgeRoutes
 from taoemb.judge.prompt import build_messages, load_rubric
+from taoemb.judge.protocol import Backend
 from tests.judge.conftest import tiny_tokenizer
 
 RUBRIC = load_rubric("v1")

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from taoemb.config import Config, EventsConfig, dump_config, load_config
 from taoemb.encoder.release import Release, load_release
 from taoemb.errors import InputError, TaoembError
-from taoemb.judge.breaker import JudgeUnavailable
+from taoemb.judge.failures import JudgeUnavailable
 from taoemb.retrieval.address import is_lite
 from taoemb.rollout.backend import Candidate
 from taoemb.rollout.drive import stored

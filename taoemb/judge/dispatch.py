@@ -14,8 +14,9 @@ import stamina
 from taoemb.config import JudgeConfig
 from taoemb.errors import TaoembError
 from taoemb.judge.answers import Probs
-from taoemb.judge.breaker import Breaker, JudgeUnavailable, State
+from taoemb.judge.breaker import Breaker, State
 from taoemb.judge.endpoint import Conversation, Endpoint, NoBatchRoute, Refused, Transient
+from taoemb.judge.failures import JudgeChanged, JudgeUnavailable
 from taoemb.judge.metrics import JudgeMetrics
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class _GaveUp(Exception):
     """The request's own retries ran out while the judge works."""
 
 
-class Asker:
+class Dispatcher:
     """Sends questions and settles their answers: probabilities, None, or the error that ends the run."""
 
     def __init__(self, config: JudgeConfig, metrics: JudgeMetrics, policy: RetryPolicy) -> None:
@@ -217,7 +218,7 @@ class Asker:
             return
         now = await self._endpoint.release()
         if now != self._release:
-            raise TaoembError(
+            raise JudgeChanged(
                 f"the judge at {self.url} changed from {self._release} to {now} during the run; start the first one "
                 "again, or name the judge with judge.release if they are the same"
             )
