@@ -49,6 +49,13 @@ class Schema:
         """Messages of the CEL rules that say no; `old` is the object before an update."""
         return list(_broken(self.tree, body, old))
 
+    def broken_defaults(self) -> list[str]:
+        """What an API server refuses a definition for: a default that breaks its own schema or rules.
+
+        It checks each default as it is written, before the defaults inside it are filled in.
+        """
+        return list(_broken_defaults(self.tree, ""))
+
     def defaulted(self, body: dict[str, Any]) -> dict[str, Any]:
         """The object with the schema's defaults filled in."""
         return _default(self.tree, body)
@@ -144,6 +151,21 @@ def _broken(schema: dict[str, Any], value: Any, old: Any):
     if isinstance(value, list):
         for entry in value:
             yield from _broken(schema["items"], entry, None)
+
+
+def _broken_defaults(schema: dict[str, Any], path: str):
+    if "default" in schema:
+        raw = schema["default"]
+        validator = jsonschema_rs.Draft4Validator(closed(schema), validate_formats=False)
+        yield from (f"{path}.default: {error.message}" for error in validator.iter_errors(raw))
+        try:
+            yield from (f"{path}.default: {message}" for message in _broken(schema, raw, raw))
+        except celpy.CELEvalError as error:
+            yield f"{path}.default: {error.args[0]}"
+    for name, entry in schema.get("properties", {}).items():
+        yield from _broken_defaults(entry, f"{path}.{name}")
+    if "items" in schema:
+        yield from _broken_defaults(schema["items"], f"{path}[]")
 
 
 @lru_cache

@@ -180,6 +180,28 @@ def test_the_schema_is_structural_and_bounded():
     assert len(rules) == 5
 
 
+def test_the_definition_itself_is_taken_by_an_api_server():
+    assert encoder_rollouts().broken_defaults() == []
+
+
+def test_a_rule_that_needs_a_nested_default_is_found():
+    schema = copy.copy(encoder_rollouts())
+    rule = {"rule": "self.goal == 'superiority'", "message": "only superiority"}
+    plan = schema.tree["properties"]["spec"]["properties"]["plan"]
+    careless = {**plan, "x-kubernetes-validations": [rule]}
+    schema.tree = {"type": "object", "properties": {"plan": careless}}
+    (found,) = schema.broken_defaults()
+    assert found.startswith(".plan.default: no such")
+
+
+@pytest.mark.parametrize("missing", ["design", "metric"])
+def test_rules_hold_for_a_plan_whose_defaults_are_not_filled_in(missing):
+    plan = {"design": "interleaving", "metric": "preference"}
+    del plan[missing]
+    assert encoder_rollouts().broken_rules(resource(plan)) == ["design interleaving and metric preference go together"]
+    assert encoder_rollouts().broken_rules(resource({})) == []
+
+
 def test_what_kubectl_shows():
     (version,) = yaml.safe_load(OWN.read_text())["spec"]["versions"]
     assert version["subresources"] == {"status": {}}

@@ -127,7 +127,7 @@ def _plan() -> Json:
     _rule(steps, _STEPS_GROW, "percent must grow from step to step")
     _rule(
         schema,
-        "(self.design == 'interleaving') == (self.metric == 'preference')",
+        f"{_is('design', 'interleaving')} == {_is('metric', 'preference')}",
         "design interleaving and metric preference go together",
     )
     schema["default"] = {}
@@ -229,6 +229,15 @@ def _text(description: str, longest: int, least: int = 0) -> Json:
     if least:
         made["minLength"] = least
     return made
+
+
+def _is(field: str, value: str) -> str:
+    """A CEL condition on a field that may be absent.
+
+    An API server also runs the rules on each default as it is written, before the defaults inside it are filled in, and
+    refuses the whole definition when a rule reads a field that is not there.
+    """
+    return f"(has(self.{field}) && self.{field} == '{value}')"
 
 
 def _rule(schema: Json, rule: str, message: str) -> Json:
