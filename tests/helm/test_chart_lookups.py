@@ -2,6 +2,7 @@
 
 import subprocess
 
+import pytest
 import yaml
 
 from tests.helm.api_stub import serving
@@ -59,3 +60,37 @@ def test_monitors_are_made_where_their_operator_is(tmp_path):
     found = asked(tmp_path, KSERVE | MONITORING, {})
     assert len(of_kind(found, "PodMonitor")) == 3
     assert len(of_kind(found, "PrometheusRule")) == 1
+
+
+DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/encoderrollouts.taoemb.io"
+
+
+def definition(annotations: dict[str, str]) -> dict:
+    labels = {"app.kubernetes.io/managed-by": "Helm"} if annotations else {}
+    metadata = {"name": "encoderrollouts.taoemb.io", "labels": labels, "annotations": annotations}
+    return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": metadata}
+
+
+def shared_objects(found: list[dict]) -> list[dict]:
+    names = ("encoderrollouts.", "taoemb-encoderrollouts")
+    return [one for one in found if one["metadata"]["name"].startswith(names)]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "rendered"),
+    [
+        ({"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": NAMESPACE}, True),
+        ({"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": "other"}, False),
+        ({"meta.helm.sh/release-name": "first", "meta.helm.sh/release-namespace": NAMESPACE}, False),
+        ({}, False),
+    ],
+)
+def test_the_definition_belongs_to_the_release_that_brought_it(tmp_path, annotations, rendered):
+    found = asked(tmp_path, KSERVE, {DEFINITION: definition(annotations)})
+    assert len(shared_objects(found)) == (3 if rendered else 0)
+
+
+def test_the_first_release_brings_the_definition_with_its_rights(tmp_path):
+    found = asked(tmp_path, KSERVE, {})
+    kept = [one["metadata"]["annotations"] for one in shared_objects(found)]
+    assert kept == [{"helm.sh/resource-policy": "keep"}] * 3
