@@ -7,7 +7,7 @@ OUT ?= demo
 
 SYSTEM_PACKAGES := chromium postgresql
 
-.PHONY: help install tools demo test test-cluster test-images bench bench-gpu golden lint format docs constraints locks confseq fuzz clean
+.PHONY: help install tools demo test test-cluster test-images bench bench-gpu golden lint format docs constraints locks confseq fuzz fuzz-inputs clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ lint: $(INSTALLED)
 
 fuzz: $(INSTALLED) ## Send 10,000 fuzzed requests to the search gateway (some ten minutes)
 	$(BIN)/python -m pytest -s tests/serving/test_gateway_fuzz.py --fuzz-requests 10000
+
+fuzz-inputs: $(INSTALLED) ## Draw 100,000 examples for each fuzz test of importers and of the judge's answers (hours on two cores)
+	$(BIN)/python -m pytest -n 2 tests -k awkward_fuzz --fuzz-examples 100000 --timeout 21600
 
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --quiet --fix .
