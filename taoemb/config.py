@@ -30,6 +30,7 @@ from taoemb.settings.training import (
     SFTConfig,
 )
 from taoemb.settings.tree import Config
+from taoemb.settings.yaml_text import read_yaml
 
 __all__ = [
     "Config",
@@ -87,7 +88,7 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Conf
         if not equals or not key.strip():
             raise InputError(f"--set {override!r}: expected key=value, e.g. --set grpo.k=16")
         try:
-            _assign(tree, key.strip().split("."), yaml.safe_load(text))
+            _assign(tree, key.strip().split("."), read_yaml(text))
         except yaml.YAMLError:
             raise InputError(f"--set {key}: {text!r} is not a YAML value") from None
     try:
@@ -107,7 +108,7 @@ def _explain(error: Mapping[str, Any], where: str) -> str:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = read_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"--config {file}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -3,7 +3,9 @@
 Read docs/rollout.md for what each part means for the verdict.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from taoemb.errors import InputError
 from taoemb.serving.traffic import Design
+from taoemb.settings.yaml_text import read_yaml
 
 MetricName = Literal[
     "query_goodrate",
@@ -27,11 +30,13 @@ MetricName = Literal[
     "conversion_rate",
     "preference",
 ]
+ALL = "all"
+"""The slice of every query."""
 LOWER_IS_BETTER: frozenset[str] = frozenset({"empty_rate", "error_rate", "bm25_overlap", "latency_ms"})
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Step(_Part):
@@ -57,6 +62,18 @@ class SliceRule(_Part):
 
     name: str = Field(min_length=1)
     pattern: str
+
+    @model_validator(mode="after")
+    def _can_match(self) -> "SliceRule":
+        if self.name == ALL:
+            raise ValueError("the slice `all` is every query; choose another name")
+        if "*" in self.name:
+            raise ValueError(f"{self.name!r}: a slice's name holds no *, which guardrails use for several slices")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"{self.name}: {self.pattern!r} is no regular expression: {error}") from None
+        return self
 
 
 class Plan(_Part):
@@ -124,16 +141,38 @@ class Plan(_Part):
             raise ValueError("design interleaving: its metric is preference")
         if self.design == "ab" and self.metric == "preference":
             raise ValueError("metric preference needs design interleaving")
+        if self.design == "ab" and percents[-1] == 100:
+            raise ValueError("steps: 100 % leaves no control to compare with; end lower, the promotion gives all")
         decisive = {self.metric, *(guardrail.metric for guardrail in self.guardrails)}
         if "bm25_overlap" in decisive and self.catalogue is None:
             raise ValueError("metric bm25_overlap needs a catalogue")
         return self
 
+    @model_validator(mode="after")
+    def _slices_are_told_apart(self) -> "Plan":
+        names = [rule.name for rule in self.slices]
+        twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+        if twice is not None:
+            raise ValueError(f"slices: two have the name {twice!r}")
+        if self.slice_queries is None:
+            check_guarded(self, names)
+        return self
+
+
+def check_guarded(plan: Plan, names: Collection[str]) -> None:
+    """Raise ValueError when a guardrail names a slice that is not among `names`: it would never guard anything."""
+    for at, guardrail in enumerate(plan.guardrails):
+        wanted = guardrail.slice
+        if not any(fnmatchcase(name, wanted) if "*" in wanted else name == wanted for name in (ALL, *names)):
+            there = ", ".join([ALL, *names][:20])
+            more = f" and {len(names) - 19} more" if len(names) > 19 else ""
+            raise ValueError(f"guardrails.{at}.slice: no slice {wanted!r}; there are {there}{more}")
+
 
 def load_plan(path: Path) -> Plan:
     """Read a plan. Raises InputError with the file, the key and what is wrong."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"--plan {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ from taoemb.config import Config
 from taoemb.errors import InputError
 from taoemb.rollout.backend import Candidate
 from taoemb.rollout.plan import Plan, parse_plan
+from taoemb.settings.yaml_text import read_yaml
 
 KSERVE = "kserve://"
 
@@ -26,7 +27,7 @@ class Ended:
 def check_request(plan: str, target: str) -> Plan:
     """The plan in a YAML text. Raises InputError for a bad plan, or a `target` that can't be one."""
     try:
-        tree = yaml.safe_load(plan)
+        tree = read_yaml(plan)
     except yaml.YAMLError as error:
         raise InputError(f"rollout: not YAML: {' '.join(str(error).split())}") from None
     if not target:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from taoemb.rollout.measurement.measured import Estimate, Measurement
 from taoemb.rollout.measurement.page_metrics import GRADED
-from taoemb.rollout.plan import LOWER_IS_BETTER, Plan
-from taoemb.rollout.statistics.multiplicity import ALL, checks
+from taoemb.rollout.plan import ALL, LOWER_IS_BETTER, Plan
+from taoemb.rollout.statistics.multiplicity import checks
 from taoemb.rollout.wording import amount, measured, name, units
 
 Outcome = Literal["promote", "continue", "rollback", "inconclusive"]

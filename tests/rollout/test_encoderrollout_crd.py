@@ -20,22 +20,34 @@ ROOT = Path(__file__).resolve().parents[2]
 RELEASE = Candidate("a" * 64, "s3://models/a")
 DIALECT = ("$ref", "anyOf", "oneOf", "allOf", "not", "title", "additionalProperties", "const")
 
-SHARES = st.lists(st.integers(1, 100), min_size=1, max_size=6, unique=True).map(sorted)
+SHARES = st.lists(st.integers(1, 99), min_size=1, max_size=6, unique=True).map(sorted)
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=30)
-PLANS = st.builds(
-    Plan,
-    steps=SHARES.map(lambda shares: tuple(Step(percent=share, min_units=share) for share in shares)),
-    metric=st.sampled_from(["item_goodrate", "click_rate"]),
-    goal=st.sampled_from(["superiority", "non-inferiority"]),
-    margin=st.floats(0, 1),
-    guardrails=st.lists(
-        st.builds(Guardrail, metric=st.just("latency_ms"), slice=WORDS, margin=st.floats(0, 9)), max_size=3
-    ).map(tuple),
-    alpha=st.floats(0.001, 0.49),
-    slices=st.lists(st.builds(SliceRule, name=WORDS, pattern=st.just("^not ")), max_size=3).map(tuple),
-    catalogue=st.none() | st.just(Path("/data/shop")),
-    on_inconclusive=st.sampled_from(["rollback", "hold"]),
-)
+NAMES = WORDS.filter(lambda name: name != "all" and "*" not in name)
+RULES = st.lists(
+    st.builds(SliceRule, name=NAMES, pattern=st.just("^not ")), max_size=3, unique_by=lambda rule: rule.name
+).map(tuple)
+
+
+def plans_with(slices: tuple[SliceRule, ...]) -> st.SearchStrategy[Plan]:
+    guarded = st.sampled_from(["all", "*", *(rule.name for rule in slices)])
+    guardrail = st.builds(Guardrail, metric=st.just("latency_ms"), slice=guarded, margin=st.floats(0, 9))
+    return st.builds(
+        Plan,
+        steps=SHARES.map(lambda shares: tuple(Step(percent=share, min_units=share) for share in shares)),
+        metric=st.sampled_from(["item_goodrate", "click_rate"]),
+        goal=st.sampled_from(["superiority", "non-inferiority"]),
+        margin=st.floats(0, 1),
+        guardrails=st.lists(guardrail, max_size=3).map(tuple),
+        alpha=st.floats(0.001, 0.49),
+        slices=st.just(slices),
+        catalogue=st.none() | st.just(Path("/data/shop")),
+        on_inconclusive=st.sampled_from(["rollback", "hold"]),
+    )
+
+
+PLANS = RULES.flatmap(plans_with)
+NEGATION = {"name": "negation", "pattern": "without"}
+GUARDED = {"metric": "ndcg", "slice": "negation", "margin": 0}
 
 
 def resource(plan: dict | None = None, **spec: object) -> dict:
@@ -114,6 +126,15 @@ def test_a_number_is_in_bounds_for_both_or_for_neither(name, value):
         ({"design": "interleaving"}, "go together"),
         ({"metric": "preference"}, "go together"),
         ({"minSliceUnit": 3}, "minSliceUnit"),
+        ({"steps": [{"percent": 50}, {"percent": 100}]}, "no control to compare with"),
+        ({"slices": [NEGATION, NEGATION]}, "two have the same name"),
+        ({"slices": [NEGATION | {"name": "all"}]}, "neither all"),
+        ({"slices": [NEGATION | {"name": "n*"}]}, "neither all"),
+        (
+            {"slices": [NEGATION], "guardrails": [{"metric": "ndcg", "slice": "negations", "margin": 0}]},
+            "neither slices",
+        ),
+        ({"guardrails": [{"metric": "ndcg", "slice": "negation", "margin": 0}]}, "neither slices"),
     ],
 )
 def test_plans_that_are_refused(plan, message):
@@ -122,8 +143,18 @@ def test_plans_that_are_refused(plan, message):
     assert message in found[0]
 
 
-def test_designs_that_are_taken():
-    assert refused(resource({"design": "interleaving", "metric": "preference"})) == []
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"design": "interleaving", "metric": "preference"},
+        {"design": "interleaving", "metric": "preference", "steps": [{"percent": 100}]},
+        {"slices": [NEGATION], "guardrails": [GUARDED]},
+        {"sliceQueries": "/data/queries", "guardrails": [{"metric": "ndcg", "slice": "long-tail", "margin": 0}]},
+        {"guardrails": [{"metric": "ndcg", "margin": 0}, {"metric": "gsb", "slice": "category:*", "margin": 0}]},
+    ],
+)
+def test_plans_that_are_taken(plan):
+    assert refused(resource(plan)) == []
 
 
 @pytest.mark.parametrize(
@@ -177,7 +208,7 @@ def test_the_schema_is_structural_and_bounded():
             assert node["type"] != "array" or "maxItems" in node, f"{path}: CEL rules need a bound"
             assert node["type"] != "string" or "enum" in node or "maxLength" in node, path
     rules = [rule["rule"] for _, node in walk(tree) for rule in node.get("x-kubernetes-validations", ())]
-    assert len(rules) == 5
+    assert len(rules) == 9
 
 
 def test_the_definition_itself_is_taken_by_an_api_server():

@@ -2,6 +2,7 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -283,11 +284,12 @@ def test_levels_spend_no_more_than_the_plan_allows(look: tuple[Plan, Standing, M
 
 def test_a_guardrail_named_twice_keeps_the_smaller_margin() -> None:
     plan = Plan(
+        slice_queries=Path("queries"),  # only reading it tells which slices there are
         guardrails=(
             Guardrail(metric="ndcg", slice="*", margin=0.1),
             Guardrail(metric="ndcg", slice="question", margin=0.02),
             Guardrail(metric="ndcg", slice="elsewhere", margin=0.3),
-        )
+        ),
     )
     assert checks(plan, ["all", "question"]) == [
         ("ndcg", "all", 0.1),

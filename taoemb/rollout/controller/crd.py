@@ -17,6 +17,15 @@ _LETTERS = {"slice": 128, "name": 128}
 _MOST_ITEMS, _MOST_LETTERS, _PATH_LETTERS = 50, 256, 1024
 _KEPT = ("type", "enum", "description", "minimum", "maximum", "minLength")
 _INDEXES = list(range(_ITEMS["steps"] - 1))
+_NAMES_DIFFER = "self.all(one, self.exists_one(other, other.name == one.name))"
+_NAMES_ARE_FREE = "self.all(one, one.name != 'all' && !one.name.contains('*'))"
+_ROOM_FOR_CONTROL = (
+    "(has(self.design) && self.design == 'interleaving') || !has(self.steps) || self.steps.all(one, one.percent < 100)"
+)
+_GUARDED_IS_THERE = (
+    "has(self.sliceQueries) || !has(self.guardrails) || self.guardrails.all(one, !has(one.slice) || one.slice == 'all'"
+    " || one.slice.contains('*') || (has(self.slices) && self.slices.exists(rule, rule.name == one.slice)))"
+)
 _STEPS_GROW = f"{_INDEXES}.all(i, i + 1 >= self.size() || self[i].percent < self[i + 1].percent)"
 _COLUMNS = (
     ("Phase", "string", ".status.phase"),
@@ -130,6 +139,11 @@ def _plan() -> Json:
         f"{_is('design', 'interleaving')} == {_is('metric', 'preference')}",
         "design interleaving and metric preference go together",
     )
+    _rule(schema, _ROOM_FOR_CONTROL, "steps: 100 % leaves no control to compare with")
+    _rule(schema, _GUARDED_IS_THERE, "guardrails: a slice that neither slices nor sliceQueries names")
+    slices = schema["properties"]["slices"]
+    _rule(slices, _NAMES_DIFFER, "slices: two have the same name")
+    _rule(slices, _NAMES_ARE_FREE, "slices: a name is neither all nor holds a *")
     schema["default"] = {}
     return schema
 

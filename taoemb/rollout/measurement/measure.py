@@ -16,12 +16,12 @@ from taoemb.rollout.measurement.page_metrics import BOUNDS, FREE, GRADED, OUTCOM
 from taoemb.rollout.measurement.paired import Paired, side_by_side
 from taoemb.rollout.measurement.sampler import GRADED_SHARE
 from taoemb.rollout.measurement.slicing import Slicer
-from taoemb.rollout.plan import LOWER_IS_BETTER, Plan
+from taoemb.rollout.plan import ALL, LOWER_IS_BETTER, Plan
 from taoemb.rollout.statistics.adjust import earlier_in_group
 from taoemb.rollout.statistics.bounded import mean_sequence
 from taoemb.rollout.statistics.correction import corrected_values, one_look_interval
 from taoemb.rollout.statistics.effect import arm_means, effect_sequence
-from taoemb.rollout.statistics.multiplicity import ALL, checks, levels
+from taoemb.rollout.statistics.multiplicity import checks, levels
 from taoemb.rollout.statistics.sample_ratio import sample_ratio_sequence
 from taoemb.rollout.statistics.sequence import Sides
 from taoemb.serving.events.rows import PageKind

@@ -3,18 +3,20 @@
 import re
 
 from taoemb.errors import InputError
-from taoemb.rollout.plan import Plan
-
-ALL = "all"
+from taoemb.rollout.plan import ALL, Plan, check_guarded
 
 
 class Slicer:
-    """Slices by query text. Raises InputError for a bad pattern or folder."""
+    """Slices by query text. Raises InputError for a bad folder, or a guardrail on a slice that is not there."""
 
     def __init__(self, plan: Plan) -> None:
-        self._rules = [(rule.name, _compiled(rule.name, rule.pattern)) for rule in plan.slices]
+        self._rules = [(rule.name, re.compile(rule.pattern, re.IGNORECASE)) for rule in plan.slices]
         self._listed = _listed(plan)
         self._known: dict[str, frozenset[str]] = {}
+        try:
+            check_guarded(plan, self.names)
+        except ValueError as error:
+            raise InputError(f"plan: {error}") from None
 
     @property
     def names(self) -> list[str]:
@@ -34,15 +36,6 @@ class Slicer:
 def same_query(text: str) -> str:
     """What two texts have in common when they are the same query: case and spaces don't count."""
     return " ".join(text.casefold().split())
-
-
-def _compiled(name: str, pattern: str) -> re.Pattern[str]:
-    if name == ALL:
-        raise InputError("plan: slices: the slice `all` is every query; choose another name")
-    try:
-        return re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise InputError(f"plan: slices: {name}: {pattern!r} is no regular expression: {error}") from None
 
 
 def _listed(plan: Plan) -> dict[str, frozenset[str]]:

@@ -19,13 +19,13 @@ from taoemb.rollout import state, verdict
 from taoemb.rollout.measurement import measured
 from taoemb.rollout.measurement.measured import Estimate
 from taoemb.rollout.measurement.page_metrics import DESCRIPTIONS
-from taoemb.rollout.plan import LOWER_IS_BETTER, Plan
+from taoemb.rollout.plan import ALL, LOWER_IS_BETTER, Plan
 from taoemb.rollout.report import words as report_words
 from taoemb.rollout.report.data import ReportData
 from taoemb.rollout.report.examples import draw
 from taoemb.rollout.report.plots import Point, direction, forest_plot, sequence_plot, split_plot
 from taoemb.rollout.state import Change, RolloutState
-from taoemb.rollout.statistics.multiplicity import ALL, checks
+from taoemb.rollout.statistics.multiplicity import checks
 
 REPORT_FILE, JSON_FILE = "report.html", "report.json"
 _EXAMPLES = 3  # of each kind

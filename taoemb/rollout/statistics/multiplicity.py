@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import get_args
 
-from taoemb.rollout.plan import LOWER_IS_BETTER, MetricName, Plan
+from taoemb.rollout.plan import ALL, LOWER_IS_BETTER, MetricName, Plan
 from taoemb.rollout.statistics.sequence import Sides
 
-ALL = "all"
 CATEGORY = "category:"
 
 
