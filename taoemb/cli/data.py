@@ -10,7 +10,6 @@ import typer
 from taoemb.cli.common import ConfigOption, JsonOption, SetOption, emit, settings
 
 if TYPE_CHECKING:
-    from taoemb.data.importers.tabular import TableImport
     from taoemb.data.validate import ValidationReport
 
 app = typer.Typer(no_args_is_help=True, help="Make, import, split and check dataset folders.")
@@ -146,16 +145,37 @@ def wands(
 
 ItemsArgument = Annotated[Path, typer.Argument(metavar="ITEMS", help="File of the items.")]
 QueriesOption = Annotated[Path | None, typer.Option("--queries", metavar="FILE", help="File of the queries.")]
-PairsOption = Annotated[Path | None, typer.Option("--pairs", metavar="FILE", help="File of (query, item) clicks.")]
+PairsOption = Annotated[
+    Path | None,
+    typer.Option("--pairs", metavar="FILE", help="File of (query, item) clicks; weight 0 means a known answer."),
+]
 JudgmentsOption = Annotated[Path | None, typer.Option("--judgments", metavar="FILE", help="File of the grades.")]
 MapOption = Annotated[
     list[str] | None,
-    typer.Option("--map", metavar="FIELD=COLUMN", help="title=name, attributes.colour=Colour, pairs.item_id=sku …"),
+    typer.Option(
+        "--map",
+        metavar="FIELD=COLUMN",
+        help="title=name, attributes.colour=Colour, pairs.item_id=sku …; price= leaves a field out.",
+    ),
 ]
 GradeOption = Annotated[
-    list[str] | None, typer.Option("--grade", metavar="LABEL=GRADE", help="What a written grade means: Exact=4 …")
+    list[str] | None,
+    typer.Option("--grade", metavar="LABEL=GRADE", help="What a grade of the file means (name all): Exact=4 …"),
 ]
 RestOption = Annotated[bool, typer.Option("--rest-as-attributes", help="Keep all other item columns as attributes.")]
+EncodingOption = Annotated[
+    str | None, typer.Option("--encoding", help="latin-1, cp1252, …; by default UTF-8 or what a byte-order mark says.")
+]
+NullOption = Annotated[
+    list[str] | None,
+    typer.Option("--null", metavar="WORD", help="A word read as missing, beside NaN, None, NULL, N/A … (repeatable)."),
+]
+NoDefaultsOption = Annotated[
+    bool, typer.Option("--no-default-nulls", help="Only the words of --null mean missing, not NaN, None, NULL, N/A …")
+]
+DecimalOption = Annotated[
+    str | None, typer.Option("--decimal", help="Decimal mark, . or ,; by default what a number itself shows.")
+]
 
 
 @imports.command("csv")
@@ -168,17 +188,34 @@ def csv_(
     map_: MapOption = None,
     grade: GradeOption = None,
     rest_as_attributes: RestOption = False,
-    delimiter: Annotated[str, typer.Option("--delimiter", help="Between cells; \\t for a tab.")] = ",",
+    delimiter: Annotated[
+        str | None, typer.Option("--delimiter", help="Between cells; \\t for a tab. By default what the header shows.")
+    ] = None,
+    multiline: Annotated[
+        bool, typer.Option("--multiline", help="Cells may hold as many delimiters and line breaks as whole rows.")
+    ] = False,
+    encoding: EncodingOption = None,
+    null: NullOption = None,
+    no_default_nulls: NoDefaultsOption = False,
+    decimal: DecimalOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import CSV files with a header row."""
+    """Import CSV files with a header row; packed (gzip, zip) or not."""
     settings(config, set_)
-    from taoemb.data.importers.tabular import import_csv
+    from taoemb.data.importers.tabular import TableImport, import_csv
 
-    source = _tables(items, queries, pairs, judgments, map_, grade, rest_as_attributes, delimiter)
-    emit(import_csv(source, out), as_json, title="Imported CSV")
+    source = TableImport(
+        *(items, queries, pairs, judgments, tuple(map_ or ()), tuple(grade or ()), rest_as_attributes),
+        encoding=encoding,
+        delimiter=None if delimiter is None else delimiter.replace("\\t", "\t"),
+        multiline=multiline,
+        null_words=tuple(null or ()),
+        default_nulls=not no_default_nulls,
+        decimal=decimal,
+    )
+    _emit_import(import_csv(source, out), as_json, "Imported CSV")
 
 
 @imports.command()
@@ -191,32 +228,62 @@ def jsonl(
     map_: MapOption = None,
     grade: GradeOption = None,
     rest_as_attributes: RestOption = False,
+    encoding: EncodingOption = None,
+    null: NullOption = None,
+    no_default_nulls: NoDefaultsOption = False,
+    decimal: DecimalOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Import files with one JSON object a line."""
+    """Import files with one JSON object a line, or one array of objects; packed (gzip, zip) or not."""
     settings(config, set_)
-    from taoemb.data.importers.tabular import import_jsonl
+    from taoemb.data.importers.tabular import TableImport, import_jsonl
 
-    source = _tables(items, queries, pairs, judgments, map_, grade, rest_as_attributes)
-    emit(import_jsonl(source, out), as_json, title="Imported JSON Lines")
+    source = TableImport(
+        *(items, queries, pairs, judgments, tuple(map_ or ()), tuple(grade or ()), rest_as_attributes),
+        encoding=encoding,
+        null_words=tuple(null or ()),
+        default_nulls=not no_default_nulls,
+        decimal=decimal,
+    )
+    _emit_import(import_jsonl(source, out), as_json, "Imported JSON Lines")
 
 
-def _tables(
-    items: Path,
-    queries: Path | None,
-    pairs: Path | None,
-    judgments: Path | None,
-    mapping: list[str] | None,
-    grades: list[str] | None,
-    rest: bool,
-    delimiter: str = ",",
-) -> "TableImport":
-    from taoemb.data.importers.tabular import TableImport
-    from taoemb.errors import InputError
+@imports.command()
+def parquet(
+    items: Annotated[
+        Path, typer.Argument(metavar="ITEMS", help="File of the items, folder of its parts, or folder of all tables.")
+    ],
+    out: OutOption,
+    queries: QueriesOption = None,
+    pairs: PairsOption = None,
+    judgments: JudgmentsOption = None,
+    map_: MapOption = None,
+    grade: GradeOption = None,
+    rest_as_attributes: RestOption = False,
+    null: NullOption = None,
+    no_default_nulls: NoDefaultsOption = False,
+    decimal: DecimalOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Import Parquet as pandas, Spark and others write it: files, or folders of parts."""
+    settings(config, set_)
+    from taoemb.data.importers.tabular import TableImport, import_parquet
 
-    delimiter = delimiter.replace("\\t", "\t")
-    if len(delimiter) != 1:
-        raise InputError(f"--delimiter {delimiter!r}: must be one character")
-    return TableImport(items, queries, pairs, judgments, tuple(mapping or ()), tuple(grades or ()), rest, delimiter)
+    source = TableImport(
+        *(items, queries, pairs, judgments, tuple(map_ or ()), tuple(grade or ()), rest_as_attributes),
+        null_words=tuple(null or ()),
+        default_nulls=not no_default_nulls,
+        decimal=decimal,
+    )
+    _emit_import(import_parquet(source, out), as_json, "Imported Parquet")
+
+
+def _emit_import(result: Mapping[str, Any], as_json: bool, title: str) -> None:
+    rows: list[tuple[str, Any]] = [(key, value) for key, value in result.items() if key not in ("lines", "notes")]
+    rows += [(f"lines of {table}", count) for table, count in result.get("lines", {}).items()]
+    rows += [("note", note) for note in result["notes"]]
+    emit(result, as_json, title=title, table=(("", ""), rows))

@@ -1,6 +1,6 @@
 """What the importers share: checked columns, ids seen so far, and a last look at what was written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from taoemb.data.checks import Violation
 from taoemb.data.files import check_target, new_folder
 from taoemb.data.schemas import JUDGMENTS, PAIRS, file_name
 from taoemb.data.validate import validate
@@ -18,14 +19,21 @@ BATCH_ROWS = 65_536
 
 
 @contextmanager
-def import_into(out: Path, source: Path) -> Iterator[Path]:
-    """Yield a folder that becomes `out` if what is written there keeps the contract. Raises InputError otherwise."""
-    check_target(out)
+def import_into(
+    out: Path, source: Path, *others: Path, explain: Callable[[Violation], str] | None = None
+) -> Iterator[Path]:
+    """Yield a folder that becomes `out` if what is written there keeps the contract. Raises InputError otherwise.
+
+    `explain` words a violation as one of the source's own file and line.
+    """
+    check_target(out, source, *others)
     with new_folder(out) as folder:
         yield folder
         report = validate(folder)
         if not report.ok:
             more = f" (and {report.violation_count - 1} more)" if report.violation_count > 1 else ""
+            if explain is not None:
+                raise InputError(f"{explain(report.violations[0])}{more}; mend the source")
             raise InputError(f"{source}: its data breaks the contract: {report.violations[0]}{more}; mend the source")
 
 

@@ -32,7 +32,7 @@ def files(root: Path, **contents: str) -> TableImport:
     made = {"items": ITEMS, "queries": QUERIES, "pairs": PAIRS, "judgments": JUDGMENTS, **contents}
     for name, content in made.items():
         (root / f"{name}.csv").write_text(content, encoding="utf-8")
-    return TableImport(**{name: root / f"{name}.csv" for name in TABLES}, mapping=MAPPING, grades=("Exact=4", "Poor=1"))
+    return TableImport(**{name: root / f"{name}.csv" for name in TABLES}, mapping=MAPPING, grades=("Exact=4", "1=1"))
 
 
 def test_csv_with_a_mapping(tmp_path):
@@ -96,15 +96,21 @@ def test_csv_and_jsonl_read_the_same(tmp_path, titles, extra):
 @pytest.mark.parametrize(
     ("contents", "message"),
     [
-        ({"items": ITEMS.replace("199.50", "cheap")}, r"row 0, column 'cost': 'cheap' is not a number \(for price\)"),
+        ({"items": ITEMS.replace("199.50", "cheap")}, r"line 2, column 'cost': 'cheap' is not a number \(for price\)"),
         ({"items": ITEMS.replace("name,", "label,")}, r"has no column 'name' for title; use --map title=COLUMN"),
         ({"items": ITEMS.replace("maker", "producer")}, "no file has a column 'maker'"),
-        ({"items": ITEMS + "A3,too,few\n"}, "row 2: has more or fewer cells"),
-        ({"items": ITEMS.replace("A2", "A1")}, "row 1, column 'item_id': stands in an earlier row already"),
-        ({"items": ITEMS.replace("199.50", "nan")}, "is not a finite number"),
-        ({"judgments": JUDGMENTS.replace("Exact", "Great")}, "'Great' is not a number"),
-        ({"judgments": JUDGMENTS.replace("Exact", "7")}, "'7' is not a grade from 1 to 4"),
-        ({"pairs": PAIRS.replace("A1", "A9")}, "names no row of items.parquet: 'A9'"),
+        ({"items": ITEMS + "A3,too,few\n"}, "line 4: has more or fewer cells"),
+        (
+            {"items": ITEMS.replace("A2", "A1")},
+            r"line 3, column 'sku': stands in an earlier row already: 'A1' \(for",
+        ),
+        ({"items": ITEMS.replace("199.50", "1e999")}, "is not a finite number"),
+        (
+            {"judgments": JUDGMENTS.replace("Exact", "Great")},
+            r"line 2, column 'grade': 'Great' is none of the labels",
+        ),
+        ({"judgments": JUDGMENTS.replace("Exact", "7")}, "'7' is none of the labels of --grade"),
+        ({"pairs": PAIRS.replace("A1", "A9")}, "line 2, column 'clicked': names no row of items.parquet: 'A9'"),
         ({"pairs": PAIRS.replace(",3", ",-3")}, "is negative"),
         ({"queries": "qid,text,slices\n"}, "holds no rows"),
     ],
@@ -132,7 +138,8 @@ def test_bad_usage(tmp_path, changes, message):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("{", "row 1 is not JSON"), ("[1]", "row 1 is not a JSON object"), ("\udcff", "not JSON")]
+    ("line", "message"),
+    [("{", "line 2 is not JSON"), ("[1]", "line 2 is not a JSON object"), ("\udcff", "line 2: is not UTF-8")],
 )
 def test_bad_json(tmp_path, line, message):
     text = '{"item_id": "1", "title": "Sofa"}\n' + line + "\n"
@@ -149,5 +156,5 @@ def test_a_nested_title_is_refused(tmp_path):
 
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "i.csv").write_bytes(b"item_id,title\n1,\xff\xfe\n")
-    with pytest.raises(InputError, match="cannot be read as CSV near row 0"):
+    with pytest.raises(InputError, match=r"line 2: is not UTF-8 \(byte 0xff\)"):
         import_csv(TableImport(tmp_path / "i.csv"), tmp_path / "out")
