@@ -16,8 +16,18 @@ import pyarrow.parquet as pq
 
 from taoemb.data.schemas import REQUIRED, SCHEMAS, compatible, conform, file_name, wanted_type
 from taoemb.errors import InputError
+from taoemb.limits import (
+    CONTROL_IN_ID,
+    CONTROLS,
+    ID_BYTES,
+    NUL_IN_QUERY,
+    QUERY_CHARACTERS,
+    TOO_LONG_ID,
+    TOO_LONG_QUERY,
+)
 
 BATCH_ROWS = 65_536
+_OWN_ID = {"items": ("item_id",), "queries": ("query_id",)}  # the other tables name these
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,13 @@ def _check_values(column: pa.Array, table: str, name: str, start: int, report: R
             _flag(blank, None, table, name, "is empty", start, report)
     if name == "weight":
         _flag(pc.less(column, 0), column, table, name, "is negative", start, report)
+    if name in _OWN_ID.get(table, ()):
+        _flag(pc.greater(pc.binary_length(column), ID_BYTES), column, table, name, TOO_LONG_ID, start, report)
+        controls = pc.match_substring_regex(column, f"[{CONTROLS}]")
+        _flag(controls, column, table, name, CONTROL_IN_ID, start, report)
+    if (table, name) == ("queries", "text"):
+        _flag(pc.greater(pc.utf8_length(column), QUERY_CHARACTERS), None, table, name, TOO_LONG_QUERY, start, report)
+        _flag(pc.match_substring(column, "\0"), column, table, name, NUL_IN_QUERY, start, report)
 
 
 def _flag(

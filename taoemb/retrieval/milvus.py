@@ -14,13 +14,15 @@ from pymilvus import DataType, MilvusException
 
 from taoemb.config import MilvusConfig
 from taoemb.errors import InputError, TaoembError
+from taoemb.limits import ANSWERS, ID_BYTES
 from taoemb.retrieval.connection import Connection
+from taoemb.retrieval.expressions import after, among, as_sent
 from taoemb.retrieval.registry import Registry, ReleaseEntry, now
-from taoemb.retrieval.rows import ID_BYTES, TEXT_BYTES
+from taoemb.retrieval.rows import TEXT_BYTES
 
 OWNER = "taoemb.item_encoder"  # collection property: digest of the item encoder that embedded it
+_PAGE = 4096
 SHOWN = ("title", "brand", "category", "price")
-MAX_K = 16_384
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class MilvusStore:
         """Remove items."""
         for start in range(0, len(item_ids), self.config.batch):
             with self.talking(f"delete from {name}"):
-                self.client.delete(name, ids=list(item_ids[start : start + self.config.batch]))
+                self.client.delete(name, filter=self._naming(item_ids[start : start + self.config.batch]))
 
     def flush(self, name: str) -> None:
         """Seal what was written, so that it is indexed and durable."""
@@ -150,18 +152,15 @@ class MilvusStore:
     def hashes(self, name: str) -> Iterator[tuple[list[str], np.ndarray]]:
         """All rows as (item ids, row hashes int64), some thousand at a time."""
         self.load(name)
-        with self.talking(f"read {name}"):
-            rows = self.client.query_iterator(
-                name, batch_size=4096, output_fields=["item_id", "row_hash"], consistency_level="Strong"
-            )
-            while part := rows.next():
-                yield [row["item_id"] for row in part], np.array([row["row_hash"] for row in part], dtype=np.int64)
-            rows.close()
+        last = ""
+        while part := self._page(name, last):
+            yield [row["item_id"] for row in part], np.array([row["row_hash"] for row in part], dtype=np.int64)
+            last = part[-1]["item_id"]
 
     def vectors(self, name: str, item_ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """Stored vectors (n, D) float32 of the items that exist, with their ids."""
         with self.talking(f"read {name}"):
-            rows = self.client.get(name, ids=list(item_ids), output_fields=["item_id", "vector"])
+            rows = self.client.query(name, filter=self._naming(item_ids), output_fields=["item_id", "vector"])
         return [row["item_id"] for row in rows], np.array([row["vector"] for row in rows], dtype=np.float32)
 
     def nearest(self, name: str, vectors_QD: np.ndarray, k: int) -> list[list[tuple[str, float]]]:
@@ -241,8 +240,8 @@ class MilvusStore:
         registry. Raises InputError when the release is not bound at all, or not to `collection` (a name or the alias)
         when one is given, and for a filter that Milvus does not understand.
         """
-        if not 1 <= k <= MAX_K:
-            raise InputError(f"k={k}: Milvus answers 1 to {MAX_K:,} items")
+        if not 1 <= k <= ANSWERS:
+            raise InputError(f"k={k}: Milvus answers 1 to {ANSWERS:,} items")
         entry = self.binding(release_digest)
         if collection is not None:
             self._check_bound(entry, self.alias_target() if collection == self.config.alias else collection)
@@ -251,7 +250,7 @@ class MilvusStore:
                 entry.collection,
                 data=list(vectors_QD),
                 limit=k,
-                filter=filter,
+                filter=as_sent(filter, lite=self.lite),
                 output_fields=list(SHOWN),
                 search_params=self._search_params(k),
                 timeout=timeout_s,
@@ -276,6 +275,25 @@ class MilvusStore:
                 f"release {_short(entry.digest)} (item encoder {_short(entry.item_encoder_digest)}) is bound to "
                 f"{entry.collection}, not to {collection} (item encoder {theirs})"
             )
+
+    def _page(self, name: str, last: str) -> list[dict[str, Any]]:
+        """Ids and hashes of the next rows in the order of their ids, after `last`.
+
+        As pymilvus' query_iterator, which pastes the last id into its expression as it is.
+        """
+        with self.talking(f"read {name}"):
+            return self.client.query(
+                name,
+                filter=as_sent(after("item_id", last), lite=self.lite),
+                output_fields=["item_id", "row_hash"],
+                limit=_PAGE,
+                consistency_level="Strong",
+                iterator="True",  # sorted by id, the first ones
+                reduce_stop_for_best="True",
+            )
+
+    def _naming(self, item_ids: Sequence[str]) -> str:
+        return as_sent(among("item_id", item_ids), lite=self.lite)
 
     def _index(self, metric: str) -> Any:
         config, kind = self.config, self.config.index

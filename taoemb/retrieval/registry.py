@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from taoemb.errors import InputError
+from taoemb.limits import ANSWERS
+from taoemb.retrieval.expressions import EVERY_KEY, among
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 _BODY_BYTES = 65_535
-_ALL_ROWS = 16_384  # Milvus' limit of one answer
 Status = Literal["staged", "active", "retired"]
 
 
@@ -112,16 +113,16 @@ class Registry:
         """Forget entries."""
         keys = [entry.key for entry in entries]
         if keys:
-            self._client.delete(self.name, ids=keys)
+            self._client.delete(self.name, filter=among("key", keys))
 
     def _read(self) -> list[tuple[str, dict[str, Any]]]:
         if not self._client.has_collection(self.name):
             return []
         rows = self._client.query(
             self.name,
-            filter='key != ""',
+            filter=EVERY_KEY,
             output_fields=["kind", "body"],
-            limit=_ALL_ROWS,
+            limit=ANSWERS,
             consistency_level="Strong",
         )
         return [(row["kind"], json.loads(row["body"])) for row in rows]

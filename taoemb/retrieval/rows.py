@@ -15,20 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from taoemb.data.dataset import Catalogue, open_catalogue
 from taoemb.data.schemas import file_name
 from taoemb.encoder.text import ItemTemplate
 from taoemb.errors import InputError
+from taoemb.limits import BRAND_BYTES, CATEGORY_BYTES, SIGNAL_NAME, TITLE_BYTES, cut, without_controls
 
-ID_BYTES = 512
-TEXT_BYTES = {
-    "title": 2048,
-    "brand": 512,
-    "category": 1024,
-}  # longer values are cut, they only serve filters and display
-_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+TEXT_BYTES = {"title": TITLE_BYTES, "brand": BRAND_BYTES, "category": CATEGORY_BYTES}
+_FILTERED = ("brand", "category")  # kept without control characters, which no filter can name
+_SIGNAL = re.compile(SIGNAL_NAME)
 _BATCH = 4096
 _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False)  # json.dumps would make one for each row
 
@@ -62,7 +58,7 @@ class ItemRows:
     def _row(self, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
         text = self.template.render(record)
         entity = {"item_id": record["item_id"], "price": _number(record["price"])}
-        entity |= {name: _cut(record[name], limit) for name, limit in TEXT_BYTES.items()}
+        entity |= {name: _kept(name, record[name]) for name in TEXT_BYTES}
         entity |= {name: _number(record[name]) for name in self.signals}
         content = _JSON.encode([text, entity]).encode()
         digest = hashlib.blake2b(content, digest_size=8).digest()
@@ -80,17 +76,10 @@ def open_rows(data: Path, template: str) -> ItemRows:
 
 
 def item_rows(catalogue: Catalogue, template: str, root: Path) -> ItemRows:
-    """The rows of a catalogue under an item template. Raises InputError when it is empty or an id is too long."""
+    """The rows of a catalogue under an item template. Raises InputError when it is empty."""
     if not len(catalogue):
         raise InputError(f"{root / file_name('items')}: no items; a release is published with its catalogue")
-    lengths = pc.binary_length(catalogue.ids)
-    if pc.max(lengths).as_py() > ID_BYTES:
-        row = pc.index(pc.greater(lengths, ID_BYTES), True).as_py()
-        raise InputError(
-            f"{root / file_name('items')}: row {row}, column item_id: longer than {ID_BYTES} bytes; "
-            f"Milvus needs shorter ids"
-        )
-    signals = tuple(name for name in catalogue.signals if _FIELD_NAME.fullmatch(name))
+    signals = tuple(name for name in catalogue.signals if _SIGNAL.fullmatch(name))
     return ItemRows(catalogue, ItemTemplate(template), signals)
 
 
@@ -115,8 +104,7 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _cut(text: str | None, limit: int) -> str | None:
-    """The longest start of `text` that fits into `limit` bytes of UTF-8."""
-    if text is None or len(text) * 4 <= limit:
-        return text
-    return text.encode()[:limit].decode(errors="ignore")
+def _kept(name: str, text: str | None) -> str | None:
+    if text is None:
+        return None
+    return cut(without_controls(text) if name in _FILTERED else text, TEXT_BYTES[name])

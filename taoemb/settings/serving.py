@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from taoemb.limits import QUERY_CHARACTERS
 from taoemb.settings.section import Section
 
 
@@ -26,7 +27,7 @@ class EncoderServerConfig(Section):
     batch_texts: int = Field(64, ge=1, description="Most texts in one pass.")
     queue_texts: int = Field(4096, ge=1, description="Waiting texts from which requests are answered 429.")
     max_texts: int = Field(256, ge=1, description="Texts in one request; more are answered 413.")
-    max_characters: int = Field(4000, ge=1, description="Length of one text; longer ones are answered 413.")
+    max_characters: int = Field(QUERY_CHARACTERS, ge=1, description="Length of one text; longer ones are answered 413.")
     max_body_mb: float = Field(8.0, gt=0, description="Larger requests are answered 413.")
     linger_s: float = Field(
         1.0, ge=0, description="After SIGTERM: how long it is not ready but still answers, so that load balancers see."
@@ -45,7 +46,9 @@ class GatewayConfig(Section):
     workers: int = Field(1, ge=1, description="Processes; a Milvus Lite file serves one only.")
     k: int = Field(10, ge=1, description="Items in a page unless the request says.")
     max_k: int = Field(100, ge=1, description="Most items in a page.")
-    max_query_characters: int = Field(512, ge=1)
+    max_query_characters: int = Field(
+        QUERY_CHARACTERS, ge=1, le=QUERY_CHARACTERS, description="Length of a query; longer ones are answered 422."
+    )
     encoder_timeout_s: float = Field(1.0, gt=0, description="One call of an arm's encoder.")
     search_timeout_s: float = Field(5.0, gt=0, description="One search of the vector store.")
     patience_s: float = Field(10.0, gt=0, description="How long a search tries all arms before it is answered 503.")

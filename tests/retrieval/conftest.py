@@ -1,12 +1,14 @@
 """A tiny real encoder (one BERT layer, its own vocabulary) for tests that publish for real."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from taoemb.cli.main import main
 from taoemb.config import EncoderConfig, MilvusConfig
 from taoemb.encoder.model import load_encoder
 from taoemb.encoder.release import Release, save_release
@@ -61,3 +63,25 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
 def config(tmp_path: Path) -> MilvusConfig:
     """A Milvus Lite file of this test's own."""
     return MilvusConfig(uri=str(tmp_path / "milvus.db"), batch=50, spot_queries=10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run a command in this process, for programs (--json)."""
+
+    def call(*args: object) -> Done:
+        with pytest.raises(SystemExit) as done:
+            main([*map(str, args), "--json"])
+        out, err = capsys.readouterr()
+        return Done(int(done.value.code or 0), out, err)
+
+    return call

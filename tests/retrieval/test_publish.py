@@ -262,7 +262,7 @@ def test_bad_catalogues_are_refused_before_anything_is_written(releases, config,
     with pytest.raises(InputError, match="no items"):
         publish(releases.base, write_items(tmp_path / "none", []), config)
     long = [*shop(3), {"item_id": "é" * 257, "title": "rug"}]
-    with pytest.raises(InputError, match=r"items\.parquet: row 3, column item_id: longer than 512 bytes"):
+    with pytest.raises(InputError, match=r"items\.parquet, row 3, column 'item_id': is longer than 512 bytes"):
         publish(releases.base, write_items(tmp_path / "long", long), config)
     with pytest.raises(InputError, match=r"items\.parquet"):
         publish(releases.base, tmp_path / "missing", config)

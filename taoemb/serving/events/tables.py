@@ -10,15 +10,17 @@ other.
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Index, Integer, MetaData, String, Table, Text
 
+from taoemb.limits import EVENT_ID_CHARACTERS, ID_BYTES, UNIT_CHARACTERS
+
 metadata = MetaData()
 
 pages = Table(
     "pages",
     metadata,
-    Column("request_id", String(64), primary_key=True),
+    Column("request_id", String(EVENT_ID_CHARACTERS), primary_key=True),
     Column("at", Double, nullable=False, comment="Unix seconds when the search came in"),
     Column("rollout", String(253), nullable=False, comment="empty: no rollout ran"),
-    Column("unit", String(256), nullable=False, comment="user or session"),
+    Column("unit", String(UNIT_CHARACTERS), nullable=False, comment="user or session"),
     Column("assigned", String(16), nullable=False, comment="control or candidate, by hash"),
     Column("served", String(16), nullable=False, comment="control, candidate, interleaved, or none (an error)"),
     Column("forced", Boolean, nullable=False, comment="a tester chose the arm: not measured"),
@@ -47,8 +49,10 @@ units = Table(
     "units",
     metadata,
     Column("rollout", String(253), primary_key=True),
-    Column("unit", String(256), primary_key=True),
-    Column("request_id", String(64), nullable=False, comment="the unit's first page that was not forced"),
+    Column("unit", String(UNIT_CHARACTERS), primary_key=True),
+    Column(
+        "request_id", String(EVENT_ID_CHARACTERS), nullable=False, comment="the unit's first page that was not forced"
+    ),
     Column("number", BigInteger, nullable=False, comment="that page's number"),
     Index("units_by_rollout", "rollout", "number"),
 )
@@ -56,10 +60,15 @@ units = Table(
 events = Table(
     "events",
     metadata,
-    Column("event_id", String(64), primary_key=True, comment="the sender's, so that a repeated event counts once"),
-    Column("request_id", String(64), nullable=False, comment="the page it happened on"),
+    Column(
+        "event_id",
+        String(EVENT_ID_CHARACTERS),
+        primary_key=True,
+        comment="the sender's, so that a repeated event counts once",
+    ),
+    Column("request_id", String(EVENT_ID_CHARACTERS), nullable=False, comment="the page it happened on"),
     Column("type", String(16), nullable=False, comment="impression, click, add_to_cart or purchase"),
-    Column("item_id", String(256), nullable=True),
+    Column("item_id", String(ID_BYTES), nullable=True),
     Column("position", Integer, nullable=True, comment="place on the page, from 1"),
     Column("value", Double, nullable=True, comment="e.g. the purchase's price"),
     Column("at", Double, nullable=False, comment="Unix seconds"),
@@ -71,7 +80,7 @@ events = Table(
 grades = Table(
     "grades",
     metadata,
-    Column("request_id", String(64), primary_key=True),
+    Column("request_id", String(EVENT_ID_CHARACTERS), primary_key=True),
     Column("source", String(128), primary_key=True, comment="the judge's digest, or human:NAME"),
     Column("relevance", JSON, nullable=False, comment="[0, 1] of each graded item from the top; null: unanswered"),
     Column("at", Double, nullable=False),

@@ -5,9 +5,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Texts = Annotated[list[Text], Field(min_length=1, max_length=100)]
-SignalName = Annotated[str, StringConstraints(pattern=r"^signal_[A-Za-z0-9_]{1,64}$")]
+from taoemb.limits import BRAND_BYTES, CATEGORY_BYTES, ID, SIGNAL_NAME, cut
+from taoemb.retrieval.expressions import all_of, among, between, equals
+
+_ONE_LINE = f"^{ID.pattern}$"  # the store keeps brands and categories without control characters
+Brand = Annotated[str, StringConstraints(min_length=1, max_length=BRAND_BYTES, pattern=_ONE_LINE)]
+Category = Annotated[str, StringConstraints(min_length=1, max_length=CATEGORY_BYTES, pattern=_ONE_LINE)]
+Brands = Annotated[list[Brand], Field(min_length=1, max_length=100)]
+Categories = Annotated[list[Category], Field(min_length=1, max_length=100)]
+SignalName = Annotated[str, StringConstraints(pattern=f"^{SIGNAL_NAME}$")]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -25,8 +31,8 @@ class Filters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    brand: Text | Texts | None = Field(None, description="A brand, or any of several.")
-    category: Text | Texts | None = Field(None, description="A category, or any of several.")
+    brand: Brand | Brands | None = Field(None, description="A brand, or any of several.")
+    category: Category | Categories | None = Field(None, description="A category, or any of several.")
     price: Range | None = None
     signals: Annotated[dict[SignalName, Range], Field(max_length=20)] = Field(
         default_factory=dict, description="Ranges of quality signals, by their column's name."
@@ -36,30 +42,18 @@ class Filters(BaseModel):
 def expression(filters: Filters) -> str:
     """The same as an expression of Milvus; empty when nothing is asked for.
 
-    Strings are quoted with the escapes that Milvus and Milvus Lite both read (`\\"` and `\\\\`); control characters,
-    which they read differently, never pass the types above.
+    A brand or category is compared as the store keeps it: cut to the store's length.
     """
-    parts = [*_among("brand", filters.brand), *_among("category", filters.category)]
+    parts = [*_among("brand", filters.brand, BRAND_BYTES), *_among("category", filters.category, CATEGORY_BYTES)]
     for field, values in (("price", filters.price), *sorted(filters.signals.items())):
-        parts += _between(field, values)
-    return " and ".join(parts)
+        if values is not None:
+            parts += between(field, values.min, values.max)
+    return all_of(parts)
 
 
-def _among(field: str, values: str | Sequence[str] | None) -> list[str]:
+def _among(field: str, values: str | Sequence[str] | None, limit: int) -> list[str]:
     if values is None:
         return []
     if isinstance(values, str):
-        return [f"{field} == {_quoted(values)}"]
-    return [f"{field} in [{', '.join(_quoted(value) for value in values)}]"]
-
-
-def _between(field: str, values: Range | None) -> list[str]:
-    if values is None:
-        return []
-    sides = ((">=", values.min), ("<=", values.max))
-    return [f"{field} {sign} {float(value)!r}" for sign, value in sides if value is not None]
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+        return [equals(field, cut(values, limit))]
+    return [among(field, [cut(value, limit) for value in values])]

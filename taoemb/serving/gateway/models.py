@@ -2,17 +2,30 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from taoemb.serving.gateway.filters import Bound, Filters, Range, Texts
+from taoemb.limits import ANSWERS, EVENT_ID_CHARACTERS, ID, ID_BYTES, QUERY_CHARACTERS, UNIT_CHARACTERS, id_problem
+from taoemb.serving.gateway.filters import Bound, Brands, Categories, Filters, Range
 from taoemb.serving.traffic import ArmName, Design
 
+
+def _as_in_catalogues(item_id: str) -> str:
+    problem = id_problem(item_id)
+    if problem is not None:
+        raise ValueError(f"the id {problem}")
+    return item_id
+
+
 # PostgreSQL keeps no NUL in a text.
-Query = Annotated[str, StringConstraints(min_length=1, max_length=16_384, pattern=r"^[^\x00]*$")]
-Unit = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
-ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
-Id = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$")]
-K = Annotated[int, Field(ge=1, le=16_384)]
+Query = Annotated[str, StringConstraints(min_length=1, max_length=QUERY_CHARACTERS, pattern=r"^[^\x00]*$")]
+Unit = Annotated[str, StringConstraints(min_length=1, max_length=UNIT_CHARACTERS, pattern=f"^{ID.pattern}$")]
+ItemId = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=ID_BYTES, pattern=f"^{ID.pattern}$"),
+    AfterValidator(_as_in_catalogues),
+]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=EVENT_ID_CHARACTERS, pattern=r"^[A-Za-z0-9._:-]+$")]
+K = Annotated[int, Field(ge=1, le=ANSWERS)]
 EventType = Literal["impression", "click", "add_to_cart", "purchase"]
 MAX_EVENTS = 1000
 
@@ -43,8 +56,8 @@ class SearchBody(_Asked):
 class SearchParameters(_Asked):
     """A search as query parameters; signals can be filtered by POST only."""
 
-    brand: Texts | None = None
-    category: Texts | None = None
+    brand: Brands | None = None
+    category: Categories | None = None
     price_min: Bound | None = None
     price_max: Bound | None = None
 
