@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taoemb.data.checks import FirstViolation, Reporter, check_unique, resolve, stream
+from taoemb.data.grades import settle
 from taoemb.data.schemas import SCHEMAS, SIGNAL_PREFIX, SPEC, file_name
 from taoemb.errors import InputError
 
@@ -150,15 +151,33 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Judgments:
-    """Graded (query, item) pairs, 4 Excellent … 1 Irrelevant."""
+    """Graded (query, item) pairs, 4 Excellent … 1 Irrelevant; `conflicting` pairs had several different grades."""
 
     query_rows: np.ndarray  # int32
     item_rows: np.ndarray  # int64
     grades: np.ndarray  # int8
     sources: list[str]
+    conflicting: int = 0
 
     def __len__(self) -> int:
         return len(self.query_rows)
+
+    def settled(self) -> "Judgments":
+        """One judgment a pair, by the rule of taoemb.data.grades; a pair that several sources graded names them all."""
+        found = settle(self.query_rows, self.item_rows, self.grades)
+        if len(found.first) == len(self):
+            return self
+        named: list[dict[str, None]] = [{} for _ in found.first]
+        for pair, source in zip(found.pair_of.tolist(), self.sources, strict=True):
+            named[pair][source] = None
+        sources = [" + ".join(sorted(filter(None, names))) for names in named]
+        rows, conflicting = found.first, self.conflicting + int(found.conflicting.sum())
+        return Judgments(self.query_rows[rows], self.item_rows[rows], found.grades, sources, conflicting)
+
+    def of_source(self, source: str) -> "Judgments":
+        """Just those of one source."""
+        rows = np.flatnonzero([name == source for name in self.sources])
+        return Judgments(self.query_rows[rows], self.item_rows[rows], self.grades[rows], [source] * len(rows))
 
 
 @dataclass(frozen=True)
@@ -172,12 +191,15 @@ class Dataset:
     judgments: Judgments | None
 
 
-def open_dataset(root: Path, need: Sequence[str] = ("items",), cache_dir: Path | None = None) -> Dataset:
+def open_dataset(
+    root: Path, need: Sequence[str] = ("items",), cache_dir: Path | None = None, *, every_judgment: bool = False
+) -> Dataset:
     """Open a dataset folder, checking every value that is read.
 
     `need` ⊆ {"items", "queries", "pairs", "judgments"}. Tables that are there are read even when not needed; pairs and
-    judgments imply queries. With `cache_dir`, items.parquet is streamed once into an uncompressed Arrow file there and
-    memory-mapped. Raises InputError at the first violation, naming file, row and column.
+    judgments imply queries. A pair that was judged several times has one grade (taoemb.data.grades), unless
+    `every_judgment` is asked for. With `cache_dir`, items.parquet is streamed once into an uncompressed Arrow file
+    there and memory-mapped. Raises InputError at the first violation, naming file, row and column.
     """
     root = Path(root)
     unknown = set(need) - set(SCHEMAS)
@@ -195,6 +217,8 @@ def open_dataset(root: Path, need: Sequence[str] = ("items",), cache_dir: Path |
     queries = _read_queries(root, report) if "queries" in wanted else Queries([], [], [], [])
     pairs = _read_pairs(root, items, queries, report) if "pairs" in wanted else None
     judgments = _read_judgments(root, items, queries, report) if "judgments" in wanted else None
+    if judgments is not None and not every_judgment:
+        judgments = judgments.settled()
     return Dataset(root, items, queries, pairs, judgments)
 
 

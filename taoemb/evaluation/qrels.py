@@ -59,19 +59,15 @@ class Qrels:
 
 
 def group(judgments: Judgments | None, query_rows: np.ndarray) -> Qrels:
-    """Judgments of the queries `query_rows` (Q,), in that order.
-
-    When several sources grade one pair its grade is their mean, rounded, halves down.
-    """
+    """Judgments of the queries `query_rows` (Q,), in that order; a pair that was judged several times has one grade."""
     if judgments is None or not len(query_rows):
         return Qrels(np.zeros(len(query_rows) + 1, np.int64), np.empty(0, np.int64), np.empty(0, np.int8))
+    judgments = judgments.settled()
     order = np.argsort(query_rows)
     place = np.minimum(np.searchsorted(query_rows, judgments.query_rows, sorter=order), len(query_rows) - 1)
     owners = order[place]
     keep = query_rows[owners] == judgments.query_rows
     owners, rows, grades = owners[keep], judgments.item_rows[keep].astype(np.int64), judgments.grades[keep]
-    span = int(rows.max(initial=0)) + 1
-    keys, which = np.unique(owners * span + rows, return_inverse=True)
-    mean = np.bincount(which, grades, minlength=len(keys)) / np.maximum(np.bincount(which, minlength=len(keys)), 1)
-    indptr = np.searchsorted(keys, np.arange(len(query_rows) + 1) * span)
-    return Qrels(indptr.astype(np.int64), keys % span, np.ceil(mean - 0.5).astype(np.int8))
+    ranked = np.lexsort((rows, owners))
+    indptr = np.searchsorted(owners[ranked], np.arange(len(query_rows) + 1))
+    return Qrels(indptr.astype(np.int64), rows[ranked], grades[ranked].astype(np.int8))

@@ -47,6 +47,7 @@ def dataset_facts(data: Dataset, qrels: Qrels, query_rows: np.ndarray, masks: Ma
         "queries": len(data.queries),
         "evaluated_queries": len(query_rows),
         "judgments": len(qrels.grades),
+        "conflicting_judgments": 0 if data.judgments is None else data.judgments.conflicting,
         "judgments_per_query_median": float(np.median(per_query)) if len(per_query) else 0.0,
         "grades": {str(grade): int((qrels.grades == grade).sum()) for grade in (4, 3, 2, 1)},
         "sources": sorted(source for source in sources if source),

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,9 @@ def calibrate(
         raise InputError("calibrate needs one judge: give --judge-url URL or --judge DIR")
     if judge is not None and not Path(judge).is_dir():
         raise InputError(f"--judge {judge}: no such folder; give one written by taoemb judge train")
-    dataset = open_dataset(data, need=("items", "queries", "judgments"))
-    rows = _wanted(dataset, source)
+    every = open_dataset(data, need=("items", "queries", "judgments"), every_judgment=True)
+    dataset = replace(every, judgments=_wanted(every, source).settled())
+    rows = np.arange(len(_judgments(dataset)))
     serving: AbstractContextManager[str | None] = nullcontext(config.url) if judge is None else running_judge(judge)
     with serving as url, JudgeClient(_endpoint(config, url, judge)) as client:
         release = client.release
@@ -70,15 +72,14 @@ def _judgments(dataset: Dataset) -> Judgments:
     return dataset.judgments
 
 
-def _wanted(dataset: Dataset, source: str | None) -> np.ndarray:
+def _wanted(dataset: Dataset, source: str | None) -> Judgments:
     judgments = _judgments(dataset)
     if source is None:
-        return np.arange(len(judgments))
-    rows = np.flatnonzero([name == source for name in judgments.sources])
-    if not len(rows):
+        return judgments
+    if source not in judgments.sources:
         known = ", ".join(sorted(set(judgments.sources)))
         raise InputError(f"{dataset.root / 'judgments.parquet'}: no judgment of source {source!r}; it has {known}")
-    return rows
+    return judgments.of_source(source)
 
 
 def _grade(client: JudgeClient, dataset: Dataset, rows: np.ndarray) -> np.ndarray:

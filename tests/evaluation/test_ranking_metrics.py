@@ -164,7 +164,7 @@ def test_queries_with_nothing_to_find_are_undefined_and_unjudged_ones_too():
     assert all(np.isnan(column[1]) for column in found.values())
 
 
-def test_several_sources_are_averaged_with_halves_down():
+def test_of_several_sources_the_low_median_counts():
     qrels = group(judge((0, 7, 4), (0, 7, 3), (0, 3, 2), (0, 3, 3), (0, 3, 3)), np.array([0]))
     assert qrels.item_rows.tolist() == [3, 7]
     assert qrels.grades.tolist() == [3, 3]

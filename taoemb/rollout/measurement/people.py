@@ -42,7 +42,7 @@ class People:
             raise InputError(f"plan: human: {self._folder}: no judgments.parquet ({error.strerror})") from None
         if (stat.st_mtime_ns, stat.st_size) == self._stamp:
             return
-        data = open_dataset(self._folder, need=("items", "queries", "judgments"))
+        data = open_dataset(self._folder, need=("items", "queries", "judgments"), every_judgment=True)
         assert data.judgments is not None
         texts = [same_query(text) for text in data.queries.texts]
         grades = defaultdict(list)
