@@ -82,7 +82,7 @@ def _with_adapters(backbone: PreTrainedModel, lora: LoraConfig) -> PreTrainedMod
     settings = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
+        lora_dropout=0.0,  # dropout is off in every objective (docs/decisions.md)
         target_modules=targets,
         exclude_modules=rf"{_POOLER}\..*" if _POOLER in dict(backbone.named_children()) else None,
         task_type=peft.TaskType.FEATURE_EXTRACTION,

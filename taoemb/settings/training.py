@@ -76,7 +76,9 @@ class GRPOConfig(Section):
     clip: float = Field(0.2, gt=0, description="PPO clip range epsilon.")
     kl: float = Field(0.02, ge=0, description="Weight of KL(pi || pi_ref) on the group.")
     anchor: float = Field(0.1, ge=0, description="Weight of the InfoNCE anchor on known pairs.")
-    max_advantage: float = Field(2.0, gt=0, description="Advantages are clamped to ± this.")
+    max_advantage: float = Field(
+        2.0, gt=0, description="A group whose largest advantage is above is scaled down to this, as a whole."
+    )
     min_std: float = Field(1e-4, ge=0, description="Groups whose reward std is below are masked out.")
     staleness: int = Field(
         1, ge=0, description="Steps that judging may lag behind the policy; 0 is strictly on-policy."

@@ -1,5 +1,6 @@
 """Groups on their way through training: retrieved by one policy, judged meanwhile, trained by a later one."""
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from taoemb.config import GRPOConfig
 from taoemb.training.context import Context
-from taoemb.training.distributed import gather_rows
-from taoemb.training.rewarding import Scoring
+from taoemb.training.distributed import Ranks, gather_rows
+from taoemb.training.rewarding import Scored
 from taoemb.training.sampling import random_items
 from taoemb.training.towers import Towers
 
@@ -24,14 +25,14 @@ class Group:
     rows_QK: np.ndarray
     old_scores_QK: Tensor | None  # by the policy that retrieved; None when that is the one that trains
     reference_scores_QK: Tensor  # by the frozen starting policy
-    scored: Scoring
+    scored: Future[Scored]
 
 
-def pack(groups: list[Group]) -> list[dict[str, Any]]:
+def pack(groups: list[Group], ranks: Ranks) -> list[dict[str, Any]]:
     """Groups of all ranks, for a checkpoint (all ranks call); rewards are not kept: the judge's cache has them."""
 
     def whole(array: np.ndarray) -> np.ndarray:
-        return gather_rows(torch.from_numpy(array)).numpy()
+        return gather_rows(torch.from_numpy(array).to(ranks.device)).cpu().numpy()
 
     return [
         {
@@ -48,7 +49,7 @@ def pack(groups: list[Group]) -> list[dict[str, Any]]:
 class Submit(Protocol):
     """Starts the scoring of groups."""
 
-    def __call__(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> Scoring: ...
+    def __call__(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> Future[Scored]: ...
 
 
 def unpack(packed: list[dict[str, Any]], context: Context, submit: Submit) -> list[Group]:

@@ -30,6 +30,7 @@ from taoemb.training.distributed import any_rank, sum_over_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.groups import BatchPool, Group, Retriever, group_scores, pack, unpack
 from taoemb.training.heldout import HeldOut, Probe, held_out_rows
+from taoemb.training.index import Index
 from taoemb.training.policy import PolicyUpdate, reward_metrics
 from taoemb.training.rewarding import Rewarder, Scored
 from taoemb.training.run import StopTraining
@@ -55,7 +56,7 @@ class RetrievalGRPO:
         trained = np.setdiff1d(np.arange(len(context.data.queries)), held_out)
         self._batches = Batches(context, trained, config.queries, "grpo.queries")
         self._positives = context.positives()
-        self._rewarder = Rewarder(context.data, judge, context.config.rewards)
+        self._rewarder = Rewarder(context.data, judge, context.config.rewards, at_once=config.staleness + 1)
         self._queue: deque[Group] = deque()
         self._open_policy(trained)
         self._update = PolicyUpdate(context, config, self.engine, self._towers, self._batches, self._positives)
@@ -72,10 +73,15 @@ class RetrievalGRPO:
         updates = config.steps * config.updates
         self.engine = Engine(self._encoder, context.config.engine, config.optim, updates, context.ranks)
         self._towers = open_towers(context, config.towers, self.engine, self._encoder, self._bank)
-        k = min(config.k, self._bank.n_items)
-        self._probe = Probe(
-            self._towers, self._bank, trained[: PROBE_QUERIES * context.ranks.world_size], k, context.ranks
+        self._index = Index(
+            self._bank,
+            self._towers,
+            moves=config.towers != "query",
+            refresh=config.refresh,
+            checkpoint_every=context.config.engine.checkpoint_every,
         )
+        k = min(config.k, self._bank.n_items)
+        self._probe = Probe(self._towers, self._bank, trained[:PROBE_QUERIES], k, context.ranks)
 
     def _reference_queries(self) -> dict[int, np.ndarray]:
         """Vectors by the starting policy of every query that this rank will see: no second model stays in memory."""
@@ -87,27 +93,20 @@ class RetrievalGRPO:
         """Retrieve ahead, wait for this step's rewards, update, and keep the index fresh."""
         watch = Stopwatch()
         metrics: dict[str, float] = {}
-        if self._is_refresh(step):
-            with watch("refresh"):
-                self._towers.refresh()
-                metrics |= self._probe.churn()
+        with watch("refresh"):
+            if self._index.begin(step):
+                metrics |= self._probe.churn(step)
         self._retrieve_ahead(step, watch)
         with watch("judge_wait"):
             scored = self._collect(self._queue[0])
         metrics |= self._update.train(self._queue.popleft(), scored, watch)
         metrics |= reward_metrics(scored, self._context.ranks)
-        if self._config.towers != "query":
-            self._bank.tick()
+        self._index.end()
         if self._heldout is not None and step % self._config.heldout_every == 0:
             with watch("heldout"):
                 metrics |= self._heldout.check()
         metrics |= {"index_age": float(self._bank.age), **watch.seconds()}
         return metrics | {"queries_per_s": self._config.queries / watch.total()}
-
-    def _is_refresh(self, step: int) -> bool:
-        """Every `refresh` steps, and at checkpoints, so that a resumed run sees the index that this one sees."""
-        every = self._context.config.engine.checkpoint_every
-        return step > 0 and (step % self._config.refresh == 0 or step % every == 0)
 
     def _retrieve_ahead(self, step: int, watch: Stopwatch) -> None:
         first = self._queue[-1].step + 1 if self._queue else step
@@ -160,15 +159,15 @@ class RetrievalGRPO:
         return scored
 
     def state(self) -> dict[str, Any]:
-        """Groups that are being judged, and the probe's last Top-K."""
-        return {"groups": pack(list(self._queue)), "probe": self._probe.state()}
+        """Groups that are being judged, the index, and the probe's last Top-K."""
+        groups = pack(list(self._queue), self._context.ranks)
+        return {"groups": groups, "index": self._index.state(), "probe": self._probe.state()}
 
     def load_state(self, state: Mapping[str, Any], step: int) -> None:
-        """Hand the groups to the judge again; the step after a checkpoint embeds the index anew."""
+        """Hand the groups to the judge again, and go back to the index and to what the probe saw."""
         self._queue = deque(unpack(state["groups"], self._context, self._rewarder.submit))
+        self._index.load_state(state["index"], step)
         self._probe.load_state(state["probe"])
-        if not self._is_refresh(step):
-            self._towers.refresh()
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of this training."""

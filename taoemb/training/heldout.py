@@ -4,22 +4,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from taoemb.config import GRPOConfig
 from taoemb.errors import InputError
 from taoemb.judge.client import JudgeClient, JudgeUnavailable
 from taoemb.retrieval.bank import ItemBank
 from taoemb.training.context import Context
-from taoemb.training.distributed import Ranks, sum_over_ranks
+from taoemb.training.distributed import Ranks, gather_rows, sum_over_ranks
 from taoemb.training.towers import Towers
 
 DEPTH = 10  # items a query that the held-out judge grades
 
 
 def held_out_rows(context: Context, config: GRPOConfig) -> np.ndarray:
-    """Query rows kept out of training for the held-out judge: a seeded draw, equal on every rank."""
-    world, n = context.ranks.world_size, len(context.data.queries)
-    count = max(1, config.heldout_queries // world) * world
+    """Query rows kept out of training for the held-out judge: a seeded draw, equal for any number of ranks."""
+    count, n = config.heldout_queries, len(context.data.queries)
     if count * 2 > n:
         raise InputError(f"grpo.heldout_queries is {count}, more than half of the {n} queries; lower it or add queries")
     return np.sort(np.random.default_rng([context.seed, 4]).choice(n, count, replace=False))
@@ -61,13 +61,16 @@ class Probe:
         self._towers, self._bank, self._k, self._ranks = towers, bank, k, ranks
         self._rows = ranks.share(query_rows)
         self._last: np.ndarray | None = None
+        self._before: tuple[int, np.ndarray | None] = (-1, None)  # the step last looked at, and what stood before it
 
-    def churn(self) -> dict[str, float]:
-        """Compare with the last call; nothing on the first."""
+    def churn(self, step: int) -> dict[str, float]:
+        """Compare with the step looked at before, also when a step is begun again; nothing on the first."""
         if len(self._rows) == 0:
             return {}
+        if step != self._before[0]:
+            self._before = step, self._last
         _, items = self._bank.topk(self._towers.queries_now(self._rows), self._k)
-        now, before, self._last = items.cpu().numpy(), self._last, items.cpu().numpy()
+        now, before, self._last = items.cpu().numpy(), self._before[1], items.cpu().numpy()
         if before is None:
             return {}
         new = np.mean([~np.isin(n, b) for n, b in zip(now, before, strict=True)])
@@ -75,10 +78,18 @@ class Probe:
         return {"topk_churn": total["new"] / self._ranks.world_size}
 
     def state(self) -> Mapping[str, Any]:
-        """For a checkpoint."""
-        return {"last": self._last}
+        """For a checkpoint (all ranks call)."""
+        step, before = self._before
+        return {"last": self._of_all_ranks(self._last), "before": (step, self._of_all_ranks(before))}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """From a checkpoint of the same number of ranks; otherwise churn starts anew."""
-        last = state["last"]
-        self._last = last if last is not None and len(last) == len(self._rows) else None
+        """From a checkpoint; churn starts anew where that watched another number of queries."""
+        step, before = state["before"]
+        self._last, self._before = self._own(state["last"]), (step, self._own(before))
+
+    def _own(self, kept: np.ndarray | None) -> np.ndarray | None:
+        same = kept is not None and len(kept) == len(self._rows) * self._ranks.world_size
+        return self._ranks.share(kept) if kept is not None and same else None
+
+    def _of_all_ranks(self, own: np.ndarray | None) -> np.ndarray | None:
+        return None if own is None else gather_rows(torch.from_numpy(own).to(self._ranks.device)).cpu().numpy()

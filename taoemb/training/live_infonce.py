@@ -17,6 +17,7 @@ from taoemb.training.context import Batches, Context
 from taoemb.training.distributed import mean_over_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.groups import group_scores
+from taoemb.training.index import Index
 from taoemb.training.losses import info_nce, mean_pairwise_cosine
 from taoemb.training.supervised import Supervised
 from taoemb.training.timing import Stopwatch
@@ -40,14 +41,19 @@ class LiveInfoNCE(Supervised):
         self._encoder, self._bank = start(context, context.parent, config.towers)
         self.engine = Engine(self._encoder, context.config.engine, config.optim, config.steps, context.ranks)
         self._towers = open_towers(context, config.towers, self.engine, self._encoder, self._bank)
+        self._index = Index(
+            self._bank,
+            self._towers,
+            moves=config.towers != "query",
+            refresh=config.refresh,
+            checkpoint_every=context.config.engine.checkpoint_every,
+        )
 
     def step(self, step: int) -> dict[str, float]:
         """One update of this step's queries against their current Top-K."""
         watch = Stopwatch()
-        every = self._context.config.engine.checkpoint_every
-        if step > 0 and (step % self._config.refresh == 0 or step % every == 0):
-            with watch("refresh"):
-                self._towers.refresh()
+        with watch("refresh"):
+            self._index.begin(step)
         query_rows = self._batches.of_rank(step)
         positives_M = self._positives.draw(self._batches.all_ranks(step), self._context.seed, step)
         losses = []
@@ -59,8 +65,7 @@ class LiveInfoNCE(Supervised):
             losses.append(float(loss.detach()))
         with watch("optimiser"):
             logged = self.engine.step(step)
-        if self._config.towers == "both":
-            self._bank.tick()
+        self._index.end()
         local = {"loss": float(np.mean(losses)), "cosine_queries": mean_pairwise_cosine(queries_QD.detach())}
         metrics = mean_over_ranks(local, self._context.ranks)
         metrics |= {"index_age": float(self._bank.age), "queries_per_s": self._config.queries / watch.total()}
@@ -84,6 +89,14 @@ class LiveInfoNCE(Supervised):
             negative_QM = torch.from_numpy(negative).to(ranks.device)
             positive_Q = torch.zeros(n, dtype=torch.long, device=ranks.device)
             return info_nce(scores, positive_Q, negative_QM, self._config.tau).mean(), queries_QD
+
+    def state(self) -> dict[str, Any]:
+        """The index that the next step retrieves from."""
+        return {"index": self._index.state()}
+
+    def load_state(self, state: Mapping[str, Any], step: int) -> None:
+        """Go back to that index."""
+        self._index.load_state(state["index"], step)
 
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
         """A release that keeps its parent's item encoder when only the query tower was trained."""

@@ -28,10 +28,12 @@ def group_log_policy(scores_QK: Tensor, valid_QK: Tensor, tau: float) -> Tensor:
 
 
 def advantages(rewards_QK: Tensor, min_std: float, max_advantage: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Â = (r − mean(r)) / std(r) within each group, population std (paper section 3), clamped.
+    """Â = (r − mean(r)) / std(r) within each group, population std (paper section 3), at most `max_advantage`.
 
-    `rewards_QK` is nan where the judge did not answer; such items are outside their group. Groups whose std is at
-    most `min_std`, or with fewer than two answers, teach nothing and are dropped.
+    A group is scaled as a whole, by min(1, max_advantage / max|Â|): it still sums to 0, so that its gradient is
+    Â / (K τ) and moves no item that the rewards say nothing of. `rewards_QK` is nan where the judge did not answer;
+    such items are outside their group. Groups whose std is at most `min_std`, or with fewer than two answers, teach
+    nothing and are dropped.
     Returns (advantages_QK with 0 at masked places, valid_QK, kept_Q).
     """
     valid_QK = ~torch.isnan(rewards_QK)
@@ -41,7 +43,9 @@ def advantages(rewards_QK: Tensor, min_std: float, max_advantage: float) -> tupl
     centred_QK = (rewards_QK - mean_Q1).masked_fill(~valid_QK, 0.0)
     std_Q1 = (centred_QK.square().sum(dim=1, keepdim=True) / count_Q1.clamp(min=1)).sqrt()
     kept_Q = (std_Q1 > min_std).squeeze(1) & (count_Q1.squeeze(1) >= 2)
-    advantages_QK = (centred_QK / std_Q1.clamp(min=1e-12)).clamp(-max_advantage, max_advantage)
+    advantages_QK = centred_QK / std_Q1.clamp(min=1e-12)
+    largest_Q1 = advantages_QK.abs().amax(dim=1, keepdim=True)
+    advantages_QK = advantages_QK * (max_advantage / largest_Q1.clamp(min=max_advantage))
     return advantages_QK.masked_fill(~kept_Q[:, None], 0.0), valid_QK, kept_Q
 
 
@@ -68,11 +72,12 @@ def clipped_policy_loss(
     return PolicyLoss(loss_Q, clipped_Q)
 
 
-def group_kl(scores_QK: Tensor, reference_scores_QK: Tensor, tau: float) -> Tensor:
-    """KL(π_θ ‖ π_ref) over the group, computed exactly. Shape (Q,)."""
-    log_new_QK = torch.log_softmax(scores_QK / tau, dim=1)
-    log_reference_QK = torch.log_softmax(reference_scores_QK / tau, dim=1)
-    return (log_new_QK.exp() * (log_new_QK - log_reference_QK)).sum(dim=1)
+def group_kl(scores_QK: Tensor, reference_scores_QK: Tensor, valid_QK: Tensor, tau: float) -> Tensor:
+    """KL(π_θ ‖ π_ref) over the valid items of the group, computed exactly; 0 with fewer than two. Shape (Q,)."""
+    log_new_QK = group_log_policy(scores_QK, valid_QK, tau)
+    log_reference_QK = group_log_policy(reference_scores_QK, valid_QK, tau)
+    difference_QK = (log_new_QK - log_reference_QK).masked_fill(~valid_QK, 0.0)
+    return (log_new_QK.exp() * difference_QK).sum(dim=1)
 
 
 def mean_pairwise_cosine(vectors_ND: Tensor) -> float:

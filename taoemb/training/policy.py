@@ -83,7 +83,7 @@ class PolicyUpdate:
             clipped = clipped_policy_loss(scores_QK, old_QK, advantages_QK, valid_QK, config.tau, config.clip)
             # DeepSpeed averages over ranks and micro-batches: scaled so that the result is the mean over kept groups.
             scale = self._ranks.world_size * self._batches.parts / max(kept, 1.0)
-            kl = group_kl(scores_QK, group.reference_scores_QK[cut], config.tau).mean()
+            kl = group_kl(scores_QK, group.reference_scores_QK[cut], valid_QK, config.tau).mean()
             anchor = self._anchor(queries_QD, items.positives_MD, group.query_rows[cut], micro_M)
             loss = clipped.loss_Q.sum() * scale + config.kl * kl + config.anchor * anchor
         parts = {"loss": loss, "kl": kl, "anchor": anchor, "clip_share": clipped.clipped_Q.mean()}
@@ -109,23 +109,36 @@ class PolicyUpdate:
 
 
 def reward_metrics(scored: Scored, ranks: Ranks) -> dict[str, float]:
-    """Means of the rewards over answered pairs of all ranks, and what the judge did (all ranks call)."""
+    """Means of the rewards over answered pairs of all ranks, and what the judge did (all ranks call).
+
+    `reward_std` and `relevance_std` are means of what tells items apart: the population std within a group. Without any
+    answer there is no mean, and it is left out.
+    """
     rewards = scored.rewards
-    answered = ~np.isnan(rewards.relevance_QK)
+    answered_QK = ~np.isnan(rewards.relevance_QK)
     parts = {
         "reward": rewards.total_QK,
         "relevance": rewards.relevance_QK,
         "quality": rewards.quality_QK,
         "exclusivity": rewards.exclusivity_QK,
     }
-    sums = {name: float(values[answered].sum()) for name, values in parts.items()}
-    counts = {"answered": float(answered.sum()), "pairs": float(answered.size)}
-    counts |= {"cached": float(scored.cached), "asked": float(scored.asked)}
+    stds = {f"{name}_std": _stds(parts[name], answered_QK) for name in ("reward", "relevance")}
+    sums = {name: float(values[answered_QK].sum()) for name, values in parts.items()}
+    sums |= {name: float(values.sum()) for name, values in stds.items()}
+    counts = {"answered": float(answered_QK.sum()), "pairs": float(answered_QK.size)}
+    counts |= {"cached": float(scored.cached), "asked": float(scored.asked), "groups": float(len(stds["reward_std"]))}
     total = sum_over_ranks(sums | counts, ranks.device)
-    means = {name: total[name] / max(1.0, total["answered"]) for name in parts}
+    means = {name: total[name] / total["answered"] for name in parts if total["answered"]}
+    means |= {name: total[name] / total["groups"] for name in stds if total["groups"]}
     return means | {
         "unanswered_share": 1 - total["answered"] / total["pairs"],
         "judge_hit_rate": total["cached"] / total["pairs"],
         "judge_asked": total["asked"],
         "judge_s": scored.judge_s,
     }
+
+
+def _stds(values_QK: np.ndarray, answered_QK: np.ndarray) -> np.ndarray:
+    """The population std of the answered items of each group that has at least two of them."""
+    kept = answered_QK.sum(axis=1) >= 2
+    return np.nanstd(np.where(answered_QK, values_QK, np.nan)[kept].astype(np.float64), axis=1)

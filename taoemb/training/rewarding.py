@@ -4,13 +4,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from taoemb.config import RewardConfig
 from taoemb.data.dataset import Dataset
-from taoemb.judge.client import JudgeClient, Judged
+from taoemb.judge.client import JudgeClient
 from taoemb.retrieval.bm25 import BM25Route
 from taoemb.rewards.combine import Rewards, combine
 from taoemb.rewards.exclusivity import outside_route, uncovered_terms
@@ -30,51 +31,36 @@ class Scored:
     judge_s: float  # from the question to the last answer
 
 
-@dataclass(frozen=True)
-class _Begun:
-    """Groups whose judge works; the other rewards are known."""
-
-    judging: Future[Judged]
-    quality_QK: np.ndarray
-    exclusivity_QK: np.ndarray
-    config: RewardConfig
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Groups on their way to their rewards."""
-
-    begun: Future[_Begun]
-
-    def result(self) -> Scored:
-        """Wait for the rewards. Raises JudgeUnavailable when the judge stays away."""
-        begun = self.begun.result()
-        judged = begun.judging.result()
-        relevance_QK = judged.relevance.reshape(begun.quality_QK.shape)
-        rewards = combine(relevance_QK, begun.quality_QK, begun.exclusivity_QK, begun.config)
-        return Scored(rewards, judged.cached, judged.asked, judged.unanswered, judged.seconds)
-
-
 class Rewarder:
     """Scores groups: relevance by the live judge, quality from signals, exclusivity against the BM25 route."""
 
-    def __init__(self, data: Dataset, judge: JudgeClient, config: RewardConfig) -> None:
+    def __init__(self, data: Dataset, judge: JudgeClient, config: RewardConfig, *, at_once: int) -> None:
+        """`at_once`: batches of groups that may wait for the judge together."""
         self._data, self._judge, self._config = data, judge, config
         self._quality_N = quality_scores(data.items)
         by_route = config.exclusivity > 0 and config.exclusivity_measure == "bm25"
         self._route = BM25Route(data.items, config.bm25_top) if by_route else None
         self._records: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="rewards")
+        self._turn = Lock()  # batches are prepared one after the other, and wait for the judge side by side
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="rewards")
 
-    def submit(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> "Scoring":
-        """Start to score groups: the judge is asked without waiting for groups that were handed in before."""
-        return Scoring(self._pool.submit(self._begin, query_rows, rows_QK))
+    def submit(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> Future[Scored]:
+        """Start to score groups: the judge is asked without waiting for groups that were handed in before.
 
-    def _begin(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> "_Begun":
+        The future raises JudgeUnavailable when the judge stays away.
+        """
+        return self._pool.submit(self._score, query_rows, rows_QK)
+
+    def _score(self, query_rows: np.ndarray, rows_QK: np.ndarray) -> Scored:
         texts = [self._data.queries.texts[row] for row in query_rows]
-        pairs_texts = [text for text in texts for _ in range(rows_QK.shape[1])]
-        judging = self._judge.submit(pairs_texts, self._items(rows_QK.reshape(-1)))
-        return _Begun(judging, self._quality_N[rows_QK], self._exclusivity(texts, rows_QK), self._config)
+        with self._turn:
+            pairs_texts = [text for text in texts for _ in range(rows_QK.shape[1])]
+            judging = self._judge.submit(pairs_texts, self._items(rows_QK.reshape(-1)))
+            exclusivity_QK = self._exclusivity(texts, rows_QK)
+        judged = judging.result()
+        relevance_QK = judged.relevance.reshape(rows_QK.shape)
+        rewards = combine(relevance_QK, self._quality_N[rows_QK], exclusivity_QK, self._config)
+        return Scored(rewards, judged.cached, judged.asked, judged.unanswered, judged.seconds)
 
     def _exclusivity(self, texts: list[str], rows_QK: np.ndarray) -> np.ndarray:
         if self._config.exclusivity == 0:
@@ -95,5 +81,5 @@ class Rewarder:
         return found
 
     def close(self) -> None:
-        """Stop; what the judge still works on is left to its client."""
-        self._pool.shutdown(cancel_futures=True)
+        """Stop; what still waits for the judge ends when its client does."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

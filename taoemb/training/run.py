@@ -64,13 +64,17 @@ def train(context: Context, objective: Objective) -> None:
     started = time.monotonic()
     resumed = load_checkpoint(context.folder, objective.engine)
     first, state = resumed if resumed else (0, {})
+    alarms = Alarms(context.config.engine)
     if resumed:
         objective.load_state(state, first)
-    last = _steps(context, objective, first)
+        alarms.load_state(state["alarms"])
+    last = _steps(context, objective, first, alarms)
     weights = objective.engine.weights()
     if weights is None:
         return
     training = {"objective": objective.name, "seconds": round(time.monotonic() - started, 1)} | objective.facts()
+    sound(alarms.at_the_end())
+    training["alarms"] = alarms.raised
     training["reward_judges"] = sorted({*objective.reward_judges(), *_inherited_judges(context)})
     release = objective.save_release(weights, training | {"config": context.config.model_dump(mode="json")})
     summary = {"release": str(release.path), "digest": release.manifest.digest, "steps": objective.steps}
@@ -81,9 +85,9 @@ def _inherited_judges(context: Context) -> list[str]:
     return [] if context.parent is None else list(context.parent.manifest.training.get("reward_judges", ()))
 
 
-def _steps(context: Context, objective: Objective, first: int) -> dict[str, float]:
+def _steps(context: Context, objective: Objective, first: int, alarms: Alarms) -> dict[str, float]:
     engine_config, ranks = context.config.engine, context.ranks
-    alarms, metrics = Alarms(engine_config), {}
+    metrics: dict[str, float] = {}
     label = f"train {objective.name}"
     with (
         open_trackers(context.folder.root, engine_config, first, main=ranks.main) as trackers,
@@ -93,13 +97,13 @@ def _steps(context: Context, objective: Objective, first: int) -> dict[str, floa
         bar.advance(first)
         for step in range(first, objective.steps):
             if any_rank(stopped(), ranks.device):
-                _checkpoint(context, objective, step)
+                _checkpoint(context, objective, step, alarms)
                 raise Interrupted(f"stopped before step {step} of {objective.steps}; run the same command to resume")
             begun = time.monotonic()
             try:
                 metrics = objective.step(step)
             except StopTraining:
-                _checkpoint(context, objective, step)
+                _checkpoint(context, objective, step, alarms)
                 raise
             metrics["step_s"] = time.monotonic() - begun
             if step % engine_config.log_every == 0 or step + 1 == objective.steps:
@@ -108,13 +112,13 @@ def _steps(context: Context, objective: Objective, first: int) -> dict[str, floa
                 sound(alarms.check(step, metrics))
             bar.advance(1, f"loss {metrics['loss']:.4f}")
             if (step + 1) % engine_config.checkpoint_every == 0 and step + 1 < objective.steps:
-                _checkpoint(context, objective, step + 1)
+                _checkpoint(context, objective, step + 1, alarms)
     return metrics
 
 
-def _checkpoint(context: Context, objective: Objective, step: int) -> None:
-    keep = context.config.engine.keep_checkpoints
-    save_checkpoint(context.folder, objective.engine, step, objective.state(), context.ranks, keep)
+def _checkpoint(context: Context, objective: Objective, step: int, alarms: Alarms) -> None:
+    keep, state = context.config.engine.keep_checkpoints, objective.state() | {"alarms": alarms.state()}
+    save_checkpoint(context.folder, objective.engine, step, state, context.ranks, keep)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ class Supervised:
     _config: SFTConfig | LiveInfoNCEConfig
 
     def state(self) -> dict[str, Any]:
-        """Nothing: what a step needs follows from the seed, and the step after a checkpoint refreshes the index."""
+        """Nothing: what a step needs follows from the seed."""
         return {}
 
     def load_state(self, state: Mapping[str, Any], step: int) -> None:

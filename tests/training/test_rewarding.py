@@ -1,5 +1,6 @@
 """Groups reach the judge when they are handed in, and get their own rewards whatever the order of the answers."""
 
+import time
 from concurrent.futures import Future
 
 import numpy as np
@@ -23,6 +24,13 @@ class SlowJudge:
         return self.answers[-1]
 
 
+def until_asked(judge, batches):
+    deadline = time.monotonic() + 10
+    while len(judge.answers) < batches:
+        assert time.monotonic() < deadline, "the judge was not asked"
+        time.sleep(0.002)
+
+
 def judged(relevance):
     probs_P4 = np.zeros((len(relevance), 4), dtype=np.float32)
     return Judged(np.array(relevance, dtype=np.float32), probs_P4, 1, 2, 0, 0.5)
@@ -33,7 +41,7 @@ def scoring(shop):
     """A judge, a rewarder that pays for relevance alone, and the shop's data."""
     judge = SlowJudge()
     data = open_dataset(shop, need=("items", "queries"))
-    rewarder = Rewarder(data, judge, RewardConfig(quality=0, exclusivity=0))
+    rewarder = Rewarder(data, judge, RewardConfig(quality=0, exclusivity=0), at_once=2)
     yield judge, rewarder, data
     rewarder.close()
 
@@ -41,16 +49,17 @@ def scoring(shop):
 def test_later_groups_are_asked_before_earlier_ones_are_answered(scoring):
     judge, rewarder, data = scoring
     first = rewarder.submit(np.array([3]), np.array([[5, 6]]))
+    until_asked(judge, 1)
     second = rewarder.submit(np.array([4]), np.array([[7, 5]]))
-    second.begun.result(10)
+    until_asked(judge, 2)
     assert judge.asked == [
         [(data.queries.texts[3], "i5"), (data.queries.texts[3], "i6")],
         [(data.queries.texts[4], "i7"), (data.queries.texts[4], "i5")],
     ]
     judge.answers[1].set_result(judged([1, 0]))
-    assert second.result().rewards.total_QK.tolist() == [[1, 0]]
+    assert second.result(10).rewards.total_QK.tolist() == [[1, 0]]
     judge.answers[0].set_result(judged([0, 1]))
-    scored = first.result()
+    scored = first.result(10)
     assert scored.rewards.total_QK.tolist() == [[0, 1]]
     assert (scored.cached, scored.asked, scored.unanswered, scored.judge_s) == (1, 2, 0, 0.5)
 
@@ -58,7 +67,7 @@ def test_later_groups_are_asked_before_earlier_ones_are_answered(scoring):
 def test_a_judge_that_stays_away_is_the_groups_error(scoring):
     judge, rewarder, _ = scoring
     group = rewarder.submit(np.array([0]), np.array([[0, 1]]))
-    group.begun.result(10)
+    until_asked(judge, 1)
     judge.answers[0].set_exception(JudgeUnavailable("gone"))
     with pytest.raises(JudgeUnavailable, match="gone"):
-        group.result()
+        group.result(10)
