@@ -1,9 +1,11 @@
 """A tiny shop, a tiny random encoder as a release, a judge by rule over real HTTP, and runs in real processes."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from taoemb.config import rank_environment
 from taoemb.jobs.local import free_port
 from tests.judge.stub import Stub, serving
+from tests.training import worker
 from tests.training.shop import rule_grade, tiny_encoder, write_shop
 
 SMALL = [
@@ -112,3 +115,30 @@ def train(start: Job) -> Callable[..., list[dict]]:
 def records(out: Path) -> list[dict]:
     """The run's records, one a step."""
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def _worker() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=worker.join) as process:
+        yield process
+
+
+@pytest.fixture
+def train_here(shop: Path, judge: Stub, _worker: ProcessPoolExecutor) -> Callable[..., list[dict]]:
+    """Run a job on one rank in the process kept for that, which is quicker; raises what the run raises."""
+
+    def train_here(
+        objective: str,
+        out: Path,
+        *settings: str,
+        release: Path | None = None,
+        data: Path = shop,
+        stop_after: int | None = None,
+    ) -> list[dict]:
+        arguments = ["--data", str(data), "--out", str(out), *(["--release", str(release)] if release else [])]
+        for setting in (*SMALL, f"judge.url={judge.url}", *settings):
+            arguments += ["--set", setting]
+        _worker.submit(worker.run, objective, arguments, stop_after).result(timeout=240)
+        return records(out)
+
+    return train_here
