@@ -36,6 +36,11 @@ def records(folder: Path, table: str) -> list[dict]:
     return [{name: value for name, value in row.items() if value not in (None, {})} for row in rows]
 
 
+def kind_of(value: object) -> str:
+    """A test's name for a parameter whose bytes differ from one run to the next (gzip holds the time)."""
+    return type(value).__name__
+
+
 def refused(root: Path, kind: str, content: bytes | str | Path, **options: Any) -> str:
     """The one line with which an import is refused; nothing is left behind."""
     before = set(root.iterdir()) | {root / f"items.{kind}"}

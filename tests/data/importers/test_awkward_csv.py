@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from tests.data.importers.importing import imported, refused
+from tests.data.importers.importing import imported, kind_of, refused
 
 HEAD = "item_id,price,title\n"
 LAMPS = [f"{n},{n},Lamp {n}" for n in range(1, 40)]
@@ -116,6 +116,7 @@ def zipped(*names: str) -> bytes:
         .replace("Blue lamp", "Blue lamp,,")
         .encode(),
     ],
+    ids=kind_of,
 )
 def test_what_is_unambiguous_is_read(tmp_path, content):
     result, items = imported(tmp_path, "csv", content)
@@ -175,6 +176,7 @@ def test_what_is_unambiguous_is_read(tmp_path, content):
         (b"item_id,title\n1\n", "line 2: has more or fewer cells than the header (1, not 2"),
         (b"item_id,title,attributes\n1,Lamp,red\n", "line 2, column 'attributes': 'red' holds no attributes by name"),
     ],
+    ids=kind_of,
 )
 def test_the_rest_is_refused_with_place_and_remedy(tmp_path, content, message):
     assert message in refused(tmp_path, "csv", content)
