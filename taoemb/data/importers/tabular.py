@@ -85,7 +85,8 @@ def _import(
         table = tables.get(violation.file.removesuffix(".parquet"))
         return str(violation) if table is None else table.explain(violation)
 
-    with import_into(out, *files.values(), explain=explain) as folder:
+    inputs = [*files.values(), *(path.parent for path in files.values())]  # none of them may be replaced
+    with import_into(out, *inputs, explain=explain) as folder:
         for name, path in files.items():
             columns = Columns(name, mapping)
             table = Table(columns, opened(path, columns), reading, source.rest_as_attributes and name == "items")
