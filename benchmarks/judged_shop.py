@@ -23,7 +23,7 @@ from taoemb.config import EncoderConfig, load_config
 from taoemb.data.dataset import Dataset, open_dataset
 from taoemb.data.synth import synthesise
 from taoemb.data.truth import Truth
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.release import load_release, save_release
 from taoemb.jobs.local import free_port
 from taoemb.judge.client import JudgeClient, Judged

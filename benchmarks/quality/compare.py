@@ -23,7 +23,7 @@ from benchmarks.record import Aim, Record, Table, options
 from taoemb.config import EncoderConfig, SplitConfig
 from taoemb.data.split import split
 from taoemb.data.synth import synthesise
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 
 JUDGE = "rules-10%"
 TITLES = "encoder.item_template='{title}'"

@@ -27,7 +27,8 @@ from benchmarks.record import Aim, Record, Table, in_turn, options, ratio
 from taoemb.config import load_config
 from taoemb.data.dataset import Dataset, open_dataset
 from taoemb.data.synth import synthesise
-from taoemb.encoder.model import Encoder, load_encoder
+from taoemb.encoder.loading import load_encoder
+from taoemb.encoder.model import Encoder
 from taoemb.retrieval import scan
 from taoemb.retrieval.bank import ItemBank
 from taoemb.training.context import Context

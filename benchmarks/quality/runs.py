@@ -21,7 +21,7 @@ import torch
 from benchmarks.quality.measure import embed_items
 from benchmarks.quality.places import Place, Where, place
 from taoemb.config import EncoderConfig
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.release import load_release
 from taoemb.training.context import Context
 from taoemb.training.run import train as train_loop

@@ -21,7 +21,7 @@ def ours(model: str, backend: str, precision: str, threads: int) -> Embed:
     """Bulk embedding as publish and training do it."""
     from taoemb.config import EncoderConfig, let_threads_sleep
     from taoemb.encoder.bulk import bulk_embedder
-    from taoemb.encoder.model import load_encoder
+    from taoemb.encoder.loading import load_encoder
 
     let_threads_sleep()
     config = EncoderConfig.model_validate({"model": model, "precision": precision, "bulk_backend": backend})

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from taoemb.config import EncoderConfig, EncoderServerConfig, let_threads_sleep
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.release import save_release
 from taoemb.errors import InputError
 from taoemb.serving.encoder.load import load_query_model

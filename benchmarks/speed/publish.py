@@ -56,7 +56,7 @@ def _copy(table: pa.Table, number: int) -> pa.Table:
 def make_release(folder: Path, kind: str) -> float:
     """Save the real or the tiny encoder as a release; seconds."""
     from taoemb.config import EncoderConfig
-    from taoemb.encoder.model import load_encoder
+    from taoemb.encoder.loading import load_encoder
     from taoemb.encoder.release import save_release
 
     encoder = load_encoder(EncoderConfig(item_template="{title}"))

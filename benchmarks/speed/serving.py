@@ -31,7 +31,7 @@ from benchmarks.rivals.environment import python, variables
 from benchmarks.speed.encoder_backends import queries
 from benchmarks.speed.http_load import Answered, Generator, Load
 from taoemb.config import EncoderConfig
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.release import save_release
 
 RATES = (25, 50, 90, 150, 230, 330, 480, 700)

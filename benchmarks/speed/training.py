@@ -142,7 +142,7 @@ def write_data(folder: Path, plans: Sequence[Plan]) -> dict[str, np.ndarray]:
 def paddings(folder: Path, plan: Plan) -> dict[str, float]:
     """Share of padding in the passes of each kind of trainer, over the steps of a plan."""
     from taoemb.config import EncoderConfig, EngineConfig
-    from taoemb.encoder.model import load_encoder
+    from taoemb.encoder.loading import load_encoder
 
     encoder = load_encoder(EncoderConfig())
     texts = json.loads((folder / f"{plan.texts}.json").read_text(encoding="utf-8"))

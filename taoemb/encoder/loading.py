@@ -21,13 +21,23 @@ from transformers.models.auto.modeling_auto import (
 from taoemb.config import EncoderConfig, LoraConfig
 from taoemb.encoder.manifest import Pooling
 from taoemb.encoder.model import Encoder, EncoderSpec, backbone_width, quiet_transformers
-from taoemb.encoder.sources import ModelSource
+from taoemb.encoder.sources import ModelSource, find_model
 from taoemb.encoder.text import ITEM_TEMPLATE
 from taoemb.errors import InputError
 
 _POOLER = "pooler"  # BERT's does not reach the vectors: no gradient, no adapters, no optimiser state
 _UNLIMITED = 1_000_000  # tokenizers without a limit say 1e30
 _UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+
+
+def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> Encoder:
+    """The encoder that `config.model` names: a release, a sentence-transformers or Hugging Face folder, a hub id, or
+    the packaged default.
+
+    What the config leaves open comes from the model's own files. Raises InputError when the model is not there, not
+    usable, or the settings do not fit it.
+    """
+    return load(find_model(config.model, None if config.pooling == "auto" else config.pooling), config).to(device)
 
 
 def load(source: ModelSource, config: EncoderConfig) -> Encoder:

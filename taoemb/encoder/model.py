@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 
-from taoemb.config import EncoderConfig, LoraConfig
+from taoemb.config import LoraConfig
 from taoemb.encoder.attention import padded_on_the_right, reads_left_to_right
 from taoemb.encoder.batching import TokenBatch, TokenTable, bucket_by_cost, bucket_by_count, bucket_by_tokens
 from taoemb.encoder.hardware import has_bf16
@@ -214,19 +214,6 @@ class Encoder(nn.Module):
         if fast is not None:
             return [encoding.ids for encoding in fast.encode_batch_fast(read)]
         return self.tokenizer(read, truncation=True, max_length=self._limits[kind])["input_ids"]
-
-
-def load_encoder(config: EncoderConfig, device: str | torch.device = "cpu") -> Encoder:
-    """The encoder that `config.model` names: a release, a sentence-transformers or Hugging Face folder, a hub id, or
-    the packaged default.
-
-    What the config leaves open comes from the model's own files. Raises InputError when the model is not there, not
-    usable, or the settings do not fit it.
-    """
-    from taoemb.encoder.loading import load
-    from taoemb.encoder.sources import find_model
-
-    return load(find_model(config.model, None if config.pooling == "auto" else config.pooling), config).to(device)
 
 
 def backbone_width(model_config: PretrainedConfig) -> int:

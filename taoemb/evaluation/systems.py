@@ -73,7 +73,7 @@ def encoders(system: System, config: EncoderConfig, device: str) -> "tuple[Encod
     """The query and the item encoder of a release or a model (the same object when one encodes both)."""
     config = config.model_copy(update={"lora": None})  # adapters belong to training
     if system.release is None:
-        from taoemb.encoder.model import load_encoder
+        from taoemb.encoder.loading import load_encoder
 
         both = load_encoder(config.model_copy(update={"model": system.source}), device)
         return both, both

@@ -19,7 +19,8 @@ from transformers import AutoModel, AutoTokenizer
 from taoemb.config import EncoderConfig, JudgeTrainConfig
 from taoemb.data.files import new_folder
 from taoemb.encoder.hardware import has_bf16
-from taoemb.encoder.model import load_encoder, quiet_transformers
+from taoemb.encoder.loading import load_encoder
+from taoemb.encoder.model import quiet_transformers
 from taoemb.encoder.sources import find_model
 from taoemb.errors import InputError
 from taoemb.judge.agreement import GOOD_GRADE, Graded, agreement, point_agreement

@@ -7,7 +7,8 @@ import numpy as np
 
 from taoemb.config import Config
 from taoemb.data.dataset import Dataset
-from taoemb.encoder.model import Encoder, load_encoder
+from taoemb.encoder.loading import load_encoder
+from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import Release
 from taoemb.encoder.text import ItemTemplate
 from taoemb.errors import InputError

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from taoemb.config import EncoderConfig
-from taoemb.encoder.model import Encoder, load_encoder
+from taoemb.encoder.loading import load_encoder
+from taoemb.encoder.model import Encoder
 
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 

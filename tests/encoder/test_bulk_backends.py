@@ -13,7 +13,8 @@ from taoemb.encoder import bulk
 from taoemb.encoder.bulk import bulk_embedder
 from taoemb.encoder.compiled import CompiledEncoder
 from taoemb.encoder.hardware import has_bf16
-from taoemb.encoder.model import Encoder, load_encoder
+from taoemb.encoder.loading import load_encoder
+from taoemb.encoder.model import Encoder
 from taoemb.errors import InputError
 from taoemb.progress import Progress
 

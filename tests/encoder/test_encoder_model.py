@@ -10,7 +10,8 @@ import torch
 
 from taoemb.config import EncoderConfig, LoraConfig
 from taoemb.encoder.batching import TokenBatch
-from taoemb.encoder.model import Encoder, load_encoder
+from taoemb.encoder.loading import load_encoder
+from taoemb.encoder.model import Encoder
 from taoemb.errors import InputError
 from taoemb.progress import Progress
 

@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import T5Config, T5Model
 
 from taoemb.config import EncoderConfig
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.release import save_release
 from taoemb.errors import InputError
 

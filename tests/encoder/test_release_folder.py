@@ -13,8 +13,9 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from taoemb.config import EncoderConfig, LoraConfig
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.manifest import item_digest, release_digest
-from taoemb.encoder.model import Encoder, load_encoder
+from taoemb.encoder.model import Encoder
 from taoemb.encoder.release import Release, bind_collection, collection_name, load_release, save_release
 from taoemb.errors import InputError
 

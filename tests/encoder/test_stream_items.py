@@ -11,7 +11,7 @@ from taoemb.config import EncoderConfig
 from taoemb.data.dataset import Catalogue, open_dataset
 from taoemb.data.schemas import ITEMS
 from taoemb.encoder import model
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.stream import stream_items
 from taoemb.progress import Progress
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from taoemb.config import Config, EncoderConfig
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.release import Release, load_release, save_release
 from taoemb.judge.prompt import read_messages
 from tests.word_bert import word_bert

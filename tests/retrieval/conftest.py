@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from taoemb.cli.main import main
 from taoemb.config import EncoderConfig, MilvusConfig
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.release import Release, save_release
 from tests.retrieval.tiny_shop import COLOURS, KINDS, STUFF
 

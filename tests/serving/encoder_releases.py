@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from taoemb.config import EncoderConfig
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.release import Release, save_release
 from tests.word_bert import word_bert
 

@@ -49,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def release(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     """The random encoder as a release to start from."""
     from taoemb.config import EncoderConfig
-    from taoemb.encoder.model import load_encoder
+    from taoemb.encoder.loading import load_encoder
     from taoemb.encoder.release import save_release
 
     config = EncoderConfig(model=str(model), max_item_tokens=16, max_query_tokens=16)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from taoemb.config import load_config
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.training.attention import choose_attention
 from taoemb.training.distributed import Ranks
 

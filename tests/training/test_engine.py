@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from taoemb.config import EncoderConfig, EngineConfig, OptimConfig
-from taoemb.encoder.model import load_encoder
+from taoemb.encoder.loading import load_encoder
 from taoemb.errors import InputError
 from taoemb.training.distributed import Ranks, joined_ranks
 from taoemb.training.engine import Engine
