@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 OUT ?= demo
 
-SYSTEM_PACKAGES := chromium postgresql
+SYSTEM_PACKAGES := chromium postgresql prometheus
 
 .PHONY: help install tools demo test test-cluster test-images bench bench-gpu golden lint format docs constraints locks confseq fuzz fuzz-inputs clean
 
@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 # What tests use beyond Python. Without it they are skipped and say so.
-tools: ## Install Chromium and PostgreSQL where apt-get is and may
+tools: ## Install Chromium, PostgreSQL and promtool where apt-get is and may
 	@missing=$$(for name in $(SYSTEM_PACKAGES); do \
 	    dpkg-query --show --showformat='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || echo $$name; done); \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -110,9 +110,10 @@ def _step(state: RolloutState, plan: Plan, backend: Backend, look: Look, seen: O
     try:
         verdict = look(state, now)
     except TaoembError as error:
-        state = replace(state, looked_at=now, message=f"this look failed: {error}")
+        failed = state.failed_looks + 1
+        state = replace(state, looked_at=now, failed_looks=failed, message=f"this look failed: {error}")
         return _overdue(state, plan, now) or state
-    return _judged(replace(state, looked_at=now, looks=state.looks + 1), plan, verdict, ready, now)
+    return _judged(replace(state, looked_at=now, looks=state.looks + 1, failed_looks=0), plan, verdict, ready, now)
 
 
 def _judged(state: RolloutState, plan: Plan, verdict: Verdict, ready: bool, now: float) -> RolloutState:

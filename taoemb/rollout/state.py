@@ -60,6 +60,8 @@ class RolloutState:
     """Since when the candidate does not answer with its digest."""
     looked_at: float | None = None
     looks: int = 0
+    failed_looks: int = 0
+    """Looks in a row that failed; 0 after one that worked."""
     ends_as: Phase | None = None
     """What a rollback that is under way ends as: RolledBack, Inconclusive or Failed."""
     held: bool = False
@@ -117,8 +119,12 @@ def to_json(state: RolloutState) -> dict[str, Any]:
 
 
 def from_json(tree: Mapping[str, Any]) -> RolloutState:
-    """The value of :func:`to_json` read back. Raises TypeError or KeyError when it is another thing."""
-    rest = {name: value for name, value in tree.items() if name not in ("candidate", "request", "changes")}
+    """The value of :func:`to_json` read back. Raises TypeError or KeyError when it is another thing.
+
+    Fields of another version are left out: after a downgrade a rollout goes on with what this version knows.
+    """
+    known = {field.name for field in dataclasses.fields(RolloutState)} - {"candidate", "request", "changes"}
+    rest = {name: value for name, value in tree.items() if name in known}
     return RolloutState(
         candidate=Candidate(**tree["candidate"]),
         request=Request(**tree["request"]) if tree.get("request") else None,

@@ -162,7 +162,7 @@ def test_alerts_cover_what_can_go_wrong():
     for group in rules["spec"]["groups"]:
         for rule in group["rules"]:
             assert rule["labels"]["severity"] in ("critical", "warning")
-            assert rule["annotations"].keys() == {"summary", "action"}
+            assert rule["annotations"].keys() == {"summary", "action", "runbook_url"}
 
 
 def test_expressions_are_promql():

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taoemb.rollout.controller.resource import FINALIZER
+from taoemb.errors import TaoembError
+from taoemb.rollout.controller.resource import ENCODER_ROLLOUTS, FINALIZER
 from taoemb.rollout.plan import Plan, Step
 from taoemb.serving.traffic_kserve import kserve_traffic
 from tests.rollout.controller_world import PLAN, ROLLOUT, ControllerWorld
@@ -192,6 +193,44 @@ def test_failures_are_tried_again_and_forgotten(world):
     status, body = world.health.answer("/metrics")
     assert status == 200
     assert b'taoemb_rollout_controller_ticks_total{result="failed"}' in body
+
+
+def shown(world) -> str:
+    return world.health.answer("/metrics")[1].decode()
+
+
+def test_looks_that_fail_are_seen_in_status_and_metrics_until_one_works(world):
+    broken = True
+
+    def script(state):
+        if broken and state.shifted:
+            raise TaoembError("the events database is away")
+        return "promote" if state.step else "continue"
+
+    world.script = script
+    world.begin()
+    controller = world.controller()
+    world.run_until(lambda: world.condition("Degraded") == "True", controller)
+    (degraded,) = [one for one in world.status()["conditions"] if one["type"] == "Degraded"]
+    assert degraded["reason"] == "LookFailed"
+    assert degraded["message"] == "this look failed: the events database is away"
+    gauge = f'taoemb_rollout_degraded{{rollout="first",rollout_namespace="{NAMESPACE}"}}'
+    world.run_until(lambda: f"{gauge} 1.0" in shown(world), controller)
+    broken = False
+    world.run_until(world.ended, controller)
+    assert world.condition("Degraded") == "False"
+    world.run_until(lambda: f"{gauge} 0.0" in shown(world), controller)
+
+
+def test_a_state_of_a_newer_version_goes_on(world):
+    world.begin()
+    controller = world.controller()
+    world.run_until(lambda: world.status().get("phase") == "Stepping", controller)
+    world.api.client().patch(
+        ENCODER_ROLLOUTS, NAMESPACE, ROLLOUT, {"status": {"state": {"of_a_newer_version": 7}}}, "status"
+    )
+    world.run_until(world.ended, controller)
+    assert world.status()["phase"] == "Promoted"
 
 
 def test_the_second_rollout_of_a_service_fails_and_leaves_the_first(world):

@@ -36,14 +36,24 @@ class Health:
             ["rollout_namespace", "rollout", "check", "points_to"],
             registry=self._registry,
         )
-        self._ticks = Counter(
-            "taoemb_rollout_controller_ticks", "Looks at an EncoderRollout.", ["result"], registry=self._registry
+        self._degraded = Gauge(
+            "taoemb_rollout_degraded",
+            "1 while the condition Degraded of an EncoderRollout is True: ticks or looks fail.",
+            ["rollout_namespace", "rollout"],
+            registry=self._registry,
         )
+        self._ticks = Counter(
+            "taoemb_rollout_controller_ticks", "Ticks of an EncoderRollout.", ["result"], registry=self._registry
+        )
+        for result in ("ok", "failed"):
+            self._ticks.labels(result)  # a counter that begins above 0 has not increased for Prometheus
 
     def swept(self, leading: bool) -> None:
         """A sweep began."""
         self._swept_at = time.monotonic()
         self._leading.set(leading)
+        if not leading:
+            self._degraded.clear()
         self._ready = self._ready or not leading
 
     def listed(self, bodies: Sequence[Mapping[str, Any]]) -> None:
@@ -52,6 +62,11 @@ class Health:
         found = Tally(str(body.get("status", {}).get("phase", "Pending")) for body in bodies)
         for phase in get_args(Phase):
             self._phases.labels(phase).set(found[phase])
+        self._degraded.clear()
+        for body in bodies:
+            conditions = body.get("status", {}).get("conditions", ())
+            failing = any(one["type"] == "Degraded" and one["status"] == "True" for one in conditions)
+            self._degraded.labels(body["metadata"]["namespace"], body["metadata"]["name"]).set(failing)
         self._checks.clear()
         for body in filter(_looked_at_lately, bodies):
             name = body["metadata"]["namespace"], body["metadata"]["name"]

@@ -70,10 +70,12 @@ def _conditions(resource: Resource, state: RolloutState, error: str, now: float)
     ended = state.phase in ENDED
     promoted = "True" if state.phase == "Promoted" else "False" if ended else "Unknown"
     said = state.reason
+    failing = state.failed_looks > 0 and not ended
+    degraded = ("True", "TickFailed", error) if error else ("True", "LookFailed", state.message) if failing else None
     wanted = (
         ("Progressing", "False" if ended else "True", state.phase, said),
         ("Promoted", promoted, state.phase, said if ended else "the rollout has not ended"),
-        ("Degraded", "True" if error else "False", "TickFailed" if error else "AsExpected", error),
+        ("Degraded", *(degraded or ("False", "AsExpected", ""))),
     )
     before = {one["type"]: one for one in resource.status.get("conditions", ())}
     return [_condition(before.get(kind, {}), resource, now, kind, *rest) for kind, *rest in wanted]

@@ -24,7 +24,10 @@ def recorder_metrics(registry: CollectorRegistry) -> RecorderMetrics:
     """The metrics on `registry`, made at the first call."""
 
     def rows(name: str, what: str) -> Counter:
-        return Counter(f"taoemb_events_{name}_rows", what, ["table"], registry=registry)
+        counter = Counter(f"taoemb_events_{name}_rows", what, ["table"], registry=registry)
+        for table in ("pages", "events"):
+            counter.labels(table)  # a counter that begins above 0 has not increased for Prometheus
+        return counter
 
     def state(name: str, what: str) -> Gauge:
         # processes that share a spool all see the same: the latest to look tells it
