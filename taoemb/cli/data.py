@@ -74,7 +74,7 @@ def validate(
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count what a dataset folder holds and list every breach of the contract (exit code 2 when there are any)."""
+    """Count what a dataset folder holds; list every breach of the contract (exit code 2) and what looks wrong."""
     settings(config, set_)
     from taoemb.data.validate import validate as check
 
@@ -93,7 +93,9 @@ def _rows(report: "ValidationReport") -> list[tuple[str, Any]]:
     rows.append(("violations", report.violation_count))
     rows += [("", str(violation)) for violation in report.violations]
     hidden = report.violation_count - len(report.violations)
-    return [*rows, ("", f"… and {hidden:,} more of these kinds")] if hidden else rows
+    rows += [("", f"… and {hidden:,} more of these kinds")] if hidden else []
+    rows.append(("warnings", sum(warning.count for warning in report.warnings)))
+    return rows + [("", str(warning)) for warning in report.warnings]
 
 
 def _most(counts: Mapping[str, int], number: int) -> dict[str, int]:
@@ -101,6 +103,19 @@ def _most(counts: Mapping[str, int], number: int) -> dict[str, int]:
     entries = list(counts.items())
     rest = sum(count for _, count in entries[number:])
     return dict(entries[:number]) | ({f"({len(entries) - number} others)": rest} if rest else {})
+
+
+RawTextOption = Annotated[
+    bool, typer.Option("--raw-text", help="Keep HTML tags and entities of titles, descriptions and attributes.")
+]
+
+
+EncodingOption = Annotated[
+    str | None, typer.Option("--encoding", help="latin-1, cp1252, …; by default UTF-8 or what a byte-order mark says.")
+]
+MultilineOption = Annotated[
+    bool, typer.Option("--multiline", help="Cells may hold as many delimiters and line breaks as whole rows.")
+]
 
 
 class Version(StrEnum):
@@ -116,6 +131,7 @@ def esci(
     out: OutOption,
     locale: Annotated[str, typer.Option("--locale", help="us, es, jp or all.")] = "us",
     version: Annotated[Version, typer.Option("--version", help="Which examples.")] = Version.large,
+    raw_text: RawTextOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -124,14 +140,17 @@ def esci(
     settings(config, set_)
     from taoemb.data.importers.esci import import_esci
 
-    result = import_esci(source, out, None if locale == "all" else locale, version.value)
-    emit(result, as_json, title="Imported ESCI")
+    result = import_esci(source, out, None if locale.casefold() == "all" else locale, version.value, raw_text=raw_text)
+    _emit_import(result, as_json, "Imported ESCI")
 
 
 @imports.command()
 def wands(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with query.csv, product.csv, label.csv.")],
     out: OutOption,
+    encoding: EncodingOption = None,
+    multiline: MultilineOption = False,
+    raw_text: RawTextOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -140,7 +159,8 @@ def wands(
     settings(config, set_)
     from taoemb.data.importers.wands import import_wands
 
-    emit(import_wands(source, out), as_json, title="Imported WANDS")
+    result = import_wands(source, out, encoding=encoding, multiline=multiline, raw_text=raw_text)
+    _emit_import(result, as_json, "Imported WANDS")
 
 
 ItemsArgument = Annotated[Path, typer.Argument(metavar="ITEMS", help="File of the items.")]
@@ -163,9 +183,6 @@ GradeOption = Annotated[
     typer.Option("--grade", metavar="LABEL=GRADE", help="What a grade of the file means (name all): Exact=4 …"),
 ]
 RestOption = Annotated[bool, typer.Option("--rest-as-attributes", help="Keep all other item columns as attributes.")]
-EncodingOption = Annotated[
-    str | None, typer.Option("--encoding", help="latin-1, cp1252, …; by default UTF-8 or what a byte-order mark says.")
-]
 NullOption = Annotated[
     list[str] | None,
     typer.Option("--null", metavar="WORD", help="A word read as missing, beside NaN, None, NULL, N/A … (repeatable)."),
@@ -191,13 +208,12 @@ def csv_(
     delimiter: Annotated[
         str | None, typer.Option("--delimiter", help="Between cells; \\t for a tab. By default what the header shows.")
     ] = None,
-    multiline: Annotated[
-        bool, typer.Option("--multiline", help="Cells may hold as many delimiters and line breaks as whole rows.")
-    ] = False,
+    multiline: MultilineOption = False,
     encoding: EncodingOption = None,
     null: NullOption = None,
     no_default_nulls: NoDefaultsOption = False,
     decimal: DecimalOption = None,
+    raw_text: RawTextOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -214,6 +230,7 @@ def csv_(
         null_words=tuple(null or ()),
         default_nulls=not no_default_nulls,
         decimal=decimal,
+        raw_text=raw_text,
     )
     _emit_import(import_csv(source, out), as_json, "Imported CSV")
 
@@ -232,6 +249,7 @@ def jsonl(
     null: NullOption = None,
     no_default_nulls: NoDefaultsOption = False,
     decimal: DecimalOption = None,
+    raw_text: RawTextOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -246,6 +264,7 @@ def jsonl(
         null_words=tuple(null or ()),
         default_nulls=not no_default_nulls,
         decimal=decimal,
+        raw_text=raw_text,
     )
     _emit_import(import_jsonl(source, out), as_json, "Imported JSON Lines")
 
@@ -265,6 +284,7 @@ def parquet(
     null: NullOption = None,
     no_default_nulls: NoDefaultsOption = False,
     decimal: DecimalOption = None,
+    raw_text: RawTextOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -278,6 +298,7 @@ def parquet(
         null_words=tuple(null or ()),
         default_nulls=not no_default_nulls,
         decimal=decimal,
+        raw_text=raw_text,
     )
     _emit_import(import_parquet(source, out), as_json, "Imported Parquet")
 

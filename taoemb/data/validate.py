@@ -1,4 +1,4 @@
-"""Reads a whole dataset folder once and says what is in it and every place where it breaks the contract."""
+"""Reads a whole dataset folder once: what is in it, every breach of the contract, and what can hardly be meant."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taoemb.data.checks import Violation, check_unique, describe, resolve, stream
+from taoemb.data.doubts import Doubt, Doubts
 from taoemb.data.schemas import GRADES, SCHEMAS, file_name
 from taoemb.errors import InputError
 
@@ -28,6 +29,7 @@ class ValidationReport:
     coverage: dict[str, float]  # share of items with each field, of queries with pairs and judgments, …
     violations: list[Violation]
     violation_count: int
+    warnings: list[Doubt]  # what keeps the contract and can hardly be meant
 
     @property
     def ok(self) -> bool:
@@ -45,6 +47,7 @@ class ValidationReport:
             "coverage": self.coverage,
             "violation_count": self.violation_count,
             "violations": [vars(violation) for violation in self.violations],
+            "warnings": [vars(warning) for warning in self.warnings],
         }
 
 
@@ -69,7 +72,7 @@ class _Collector:
 
 
 def validate(root: Path) -> ValidationReport:
-    """Check every value of a dataset folder and count what it holds.
+    """Check every value of a dataset folder, count what it holds and what is doubtful about it.
 
     items.parquet must be there, and queries.parquet where pairs or judgments are. Memory: ids and one batch of rows.
     Raises InputError when `root` is no folder.
@@ -84,9 +87,11 @@ def validate(root: Path) -> ValidationReport:
     ids: dict[str, pa.ChunkedArray] = {}
     tallies: dict[str, Counter] = {"slices": Counter(), "labels": Counter(), "sources": Counter()}
     coverage: dict[str, float] = {}
+    doubts = Doubts()
     for name in (name for name in SCHEMAS if name in there or name in needed):
         read = {"items": _items, "queries": _queries}.get(name, _links)
-        counts[name] = read(root, name, report, ids, tallies, coverage)
+        counts[name] = read(root, name, report, ids, tallies, coverage, doubts)
+    doubts.unnamed_queries()
     return ValidationReport(
         root=root,
         counts=counts,
@@ -96,13 +101,15 @@ def validate(root: Path) -> ValidationReport:
         coverage=coverage,
         violations=report.kept,
         violation_count=sum(report.seen.values()),
+        warnings=doubts.found(),
     )
 
 
-def _items(root: Path, name: str, report: _Collector, ids: dict, tallies: dict, coverage: dict) -> int:
+def _items(root: Path, name: str, report: _Collector, ids: dict, tallies: dict, coverage: dict, doubts: Doubts) -> int:
     filled: Counter[str] = Counter()
     chunks: list[pa.Array] = []
     for batch in stream(root, name, report):
+        doubts.items(batch, sum(map(len, chunks)))
         chunks.append(batch.column("item_id"))
         for column in batch.schema.names:
             filled[column] += _filled(batch.column(column))
@@ -122,30 +129,40 @@ def _filled(column: pa.Array) -> int:
     return len(column) - column.null_count
 
 
-def _queries(root: Path, name: str, report: _Collector, ids: dict, tallies: dict, coverage: dict) -> int:
+def _queries(
+    root: Path, name: str, report: _Collector, ids: dict, tallies: dict, coverage: dict, doubts: Doubts
+) -> int:
     chunks: list[pa.Array] = []
     for batch in stream(root, name, report):
         chunks.append(batch.column("query_id"))
+        doubts.queries(batch)
         _tally(tallies["slices"], batch.column("slices").flatten())
     ids[name] = pa.chunked_array(chunks, pa.string())
     check_unique(ids[name], name, "query_id", report)
+    doubts.same_texts()
     return len(ids[name])
 
 
-def _links(root: Path, name: str, report: _Collector, ids: dict, tallies: dict, coverage: dict) -> int:
-    chunks: dict[str, list[pa.Array]] = {"query_id": [], "item_id": []}
+def _links(root: Path, name: str, report: _Collector, ids: dict, tallies: dict, coverage: dict, doubts: Doubts) -> int:
+    value = "grade" if name == "judgments" else "weight"
+    chunks: dict[str, list[pa.Array]] = {"query_id": [], "item_id": [], value: []}
     for batch in stream(root, name, report):
         for column, parts in chunks.items():
             parts.append(batch.column(column))
         if name == "judgments":
             _tally(tallies["labels"], batch.column("grade"))
             _tally(tallies["sources"], batch.column("source"))
+    found: dict[str, np.ndarray] = {}
+    asked = {column: pa.chunked_array(chunks[column], pa.string()) for column in ("query_id", "item_id")}
     for column, target in (("query_id", "queries"), ("item_id", "items")):
-        asked = pa.chunked_array(chunks[column], pa.string())
-        if asked.null_count == len(asked) or len(ids[target]) == 0:
+        unread = len(ids[target]) == 0 and any(table == target for table, _, _ in report.seen)
+        if asked[column].null_count == len(asked[column]) or unread:
             continue  # the column or its target is missing, which is reported already
-        rows = resolve(asked, ids[target], name, column, report)
-        coverage[f"{target} with {name}"] = len(np.unique(rows[rows >= 0])) / len(ids[target])
+        found[column] = resolve(asked[column], ids[target], name, column, report)
+        coverage[f"{target} with {name}"] = len(np.unique(found[column][found[column] >= 0])) / max(1, len(ids[target]))
+    if len(found) == 2:
+        values = pa.chunked_array(chunks[value]).cast(pa.float32()).to_numpy()
+        doubts.links(name, found["query_id"], found["item_id"], values, list(asked.values()))
     return sum(map(len, chunks["query_id"]))
 
 

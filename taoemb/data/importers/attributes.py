@@ -43,6 +43,7 @@ class Attributes:
         if isinstance(value, list):
             said = [one for one in map(self._text, value) if one is not None]
             return ", ".join(said) or None
+        value = self.reading.shown(value)
         return None if self.reading.is_null(value, ATTRIBUTE_NULLS) else as_text(value) or None
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from taoemb.data.checks import Violation
 from taoemb.data.files import check_target, new_folder
+from taoemb.data.markup import plain_column
 from taoemb.data.schemas import JUDGMENTS, PAIRS, file_name
 from taoemb.data.validate import validate
 from taoemb.errors import InputError
@@ -20,11 +21,15 @@ BATCH_ROWS = 65_536
 
 @contextmanager
 def import_into(
-    out: Path, source: Path, *others: Path, explain: Callable[[Violation], str] | None = None
+    out: Path,
+    source: Path,
+    *others: Path,
+    explain: Callable[[Violation], str] | None = None,
+    notes: list[str] | None = None,
 ) -> Iterator[Path]:
     """Yield a folder that becomes `out` if what is written there keeps the contract. Raises InputError otherwise.
 
-    `explain` words a violation as one of the source's own file and line.
+    `explain` words a violation as one of the source's own file and line; `notes` gets what is doubtful about the data.
     """
     check_target(out, source, *others)
     with new_folder(out) as folder:
@@ -35,6 +40,8 @@ def import_into(
             if explain is not None:
                 raise InputError(f"{explain(report.violations[0])}{more}; mend the source")
             raise InputError(f"{source}: its data breaks the contract: {report.violations[0]}{more}; mend the source")
+        if notes is not None:
+            notes += map(str, report.warnings)
 
 
 def need_files(source: Path, names: Sequence[str]) -> list[Path]:
@@ -46,28 +53,52 @@ def need_files(source: Path, names: Sequence[str]) -> list[Path]:
 
 
 def parquet_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Stream columns of a Parquet file. Raises InputError when it is none, or lacks a column."""
+    """Stream columns of a Parquet file, each as text. Raises InputError when it is none, or lacks a column."""
     try:
         with pq.ParquetFile(path) as parquet:
-            missing = [name for name in columns if name not in parquet.schema_arrow.names]
-            if missing:
-                raise InputError(f"{path}: column {missing[0]!r} is missing")
-            yield from parquet.iter_batches(BATCH_ROWS, columns=list(columns))
+            names = parquet.schema_arrow.names
+            for name in columns:
+                if names.count(name) != 1:
+                    problem = "stands more than once" if name in names else "is missing"
+                    raise InputError(f"{path}: column {name!r} {problem}; it has {', '.join(map(repr, names))}")
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns)):
+                texts = {name: _text_of(batch.column(name), path, name) for name in columns}
+                yield pa.RecordBatch.from_pydict(texts)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from error
 
 
-def text(column: pa.Array) -> pa.Array:
-    """A column as trimmed strings, empty ones null."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    column = pc.utf8_trim_whitespace(column.cast(pa.string()))
+def _text_of(column: pa.Array, path: Path, name: str) -> pa.Array:
+    """A column as trimmed strings; empty ones and a float's NaN are null. Raises InputError when it holds no text."""
+    try:
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8())
+        if pa.types.is_floating(column.type):  # pandas makes whole numbers floats where one is missing
+            column = pc.if_else(pc.is_nan(column), None, column)
+            whole = column.cast(pa.int64(), safe=False)
+            column = whole if pc.all(pc.equal(whole.cast(column.type), column)).as_py() is not False else column
+        column = column.cast(pa.string())
+        column.validate(full=True)
+    except (pa.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: column {name!r} cannot be read as text ({reason})") from error
+    column = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(pc.binary_length(column), 0), None, column)
+
+
+def without_markup(column: pa.Array, raw_text: bool) -> pa.Array:
+    """A column of texts without HTML unless it is to stay; what then holds nothing is null."""
+    if raw_text:
+        return column
+    column = plain_column(column)
     return pc.if_else(pc.equal(pc.binary_length(column), 0), None, column)
 
 
 def grades_of(labels: pa.Array, grades: dict[str, int], path: Path, column: str, start: int) -> pa.Array:
-    """Labels as grades, int8. Raises InputError naming the row of a label that is not among `grades`."""
-    place = pc.index_in(labels, value_set=pa.array(list(grades), pa.string()))
+    """Labels as grades, int8; case does not count. Raises InputError naming the row of one not among `grades`."""
+    place = pc.index_in(pc.utf8_lower(labels), value_set=pa.array([name.lower() for name in grades], pa.string()))
     if place.null_count:
         row = int(np.flatnonzero(place.is_null().to_numpy(zero_copy_only=False))[0])
         known = ", ".join(grades)

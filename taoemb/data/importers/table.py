@@ -142,6 +142,9 @@ class Table:
     def _text(self, field: str, value: Any) -> str | None:
         """A column of text: the one place where titles, descriptions and other texts are read."""
         required = field in REQUIRED[self.name]
+        if self.name == "items" and field not in _IDS:
+            said, value = value, self.reading.shown(value)
+            self.tally.markup[field] += value != said
         if self.reading.is_null(value, frozenset() if required else TEXT_NULLS):
             self.tally.null(field, value)
             return None

@@ -35,6 +35,7 @@ class TableImport:
     multiline: bool = False  # CSV cells may look like whole rows
     null_words: tuple[str, ...] = ()  # read as missing, beside the default list
     default_nulls: bool = True
+    raw_text: bool = False  # keep HTML in titles, brands, categories, descriptions and attributes
     decimal: str | None = None  # the decimal mark of numbers written as text: "." or ","
 
 
@@ -85,8 +86,9 @@ def _import(
         table = tables.get(violation.file.removesuffix(".parquet"))
         return str(violation) if table is None else table.explain(violation)
 
+    doubts: list[str] = []
     inputs = [*files.values(), *(path.parent for path in files.values())]  # none of them may be replaced
-    with import_into(out, *inputs, explain=explain) as folder:
+    with import_into(out, *inputs, explain=explain, notes=doubts) as folder:
         for name, path in files.items():
             columns = Columns(name, mapping)
             table = Table(columns, opened(path, columns), reading, source.rest_as_attributes and name == "items")
@@ -99,7 +101,7 @@ def _import(
             if column and column.strip().casefold() not in reached:
                 raise InputError(f"--map: no file has a column {column!r}")
     notes = [note for table in tables.values() for note in table.notes()]
-    return {"out": str(out), **counts, **({"lines": lines} if lines else {}), "notes": notes}
+    return {"out": str(out), **counts, **({"lines": lines} if lines else {}), "notes": notes + doubts}
 
 
 def _check_file(path: Path, folders: bool) -> None:
@@ -126,4 +128,4 @@ def _reading(source: TableImport) -> Reading:
         if labels.setdefault(label.strip(), int(grade)) != int(grade):
             raise InputError(f"--grade {line!r}: {label!r} has another grade already; name one")
     words = tuple(word.strip() for word in source.null_words)
-    return Reading(words, source.default_nulls, source.decimal, labels)
+    return Reading(words, source.default_nulls, source.decimal, labels, source.raw_text)

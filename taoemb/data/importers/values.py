@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from taoemb.data.markup import plain
+
 # Words that programs write for "missing", as they write them: NAN and Nat are brands.
 _NONE = {"None", "none", "NONE"}
 TEXT_NULLS = frozenset({"NaN", "nan", "-nan", "NULL", "null", "Null", "N/A", "n/a", "#N/A", "<NA>", "\\N"} | _NONE)
@@ -44,6 +46,11 @@ class Reading:
     default_nulls: bool = True  # the lists above too
     decimal: str | None = None  # the decimal mark; None: what a value itself shows
     labels: dict[str, int] = field(default_factory=dict)  # what written grades mean; with any, nothing else is a grade
+    raw_text: bool = False  # HTML stays in texts
+
+    def shown(self, value: Any) -> Any:
+        """Text without HTML, unless it is to stay; anything else as it is."""
+        return plain(value) if isinstance(value, str) and not self.raw_text else value
 
     def is_null(self, value: Any, words: frozenset[str] = _NOTHING) -> bool:
         """Whether a value says that nothing is known; `words` are the list for its kind of column."""
@@ -187,6 +194,7 @@ class Tally:
     def __init__(self) -> None:
         self.nulls: dict[str, Counter[str]] = {}
         self.kept: dict[str, Counter[str]] = {}
+        self.markup: Counter[str] = Counter()  # texts that HTML was taken out of
 
     def null(self, name: str, value: Any) -> None:
         """A word was read as missing."""
@@ -200,6 +208,7 @@ class Tally:
     def notes(self, table: str) -> list[str]:
         """In words, a line for each column."""
         said = [f"{table}, {name}: read as missing: {_words(words)}" for name, words in self.nulls.items()]
+        said += [f"{table}, {name}: HTML taken out of {n:,} texts (--raw-text)" for name, n in self.markup.items() if n]
         return said + [
             f"{table}, {name}: words for missing, kept as text: {_words(words)}" for name, words in self.kept.items()
         ]

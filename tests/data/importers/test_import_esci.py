@@ -84,8 +84,17 @@ def test_all_locales_keep_their_products_apart(tmp_path):
         (None, {"esci_label": None}, "column 'esci_label' is missing"),
         ({"product_title": None}, None, "column 'product_title' is missing"),
         ({"product_locale": ["jp"] * 5}, None, "no product of locale 'us'"),
-        (None, {"product_id": ["B1", "B2", "B3", "B4", "B9", "B1"]}, "names no row of items.parquet: 'B9'"),
-        ({"product_id": ["B1", "B1", "B3", "B4", "B5"]}, None, "stands in an earlier row already"),
+        ({"product_locale": ["jp"] * 5}, None, "it has the locales jp: choose another --locale"),
+        (None, {"product_id": [f"X{n}" for n in range(6)]}, f"none of its products is in {PRODUCTS}"),
+        (None, {"query": ["a", "b", "a", "a", "c", "d"]}, "query_id '7' stands for 'a' and for 'b'"),
+        (None, {"large_version": [0] * 6}, "no example of locale 'us' has large_version 1"),
+        ({"product_title": [[1], [2], [3], [4], [5]]}, None, "column 'product_title' cannot be read as text"),
+        ({"product_title": [b"\xff"] * 5}, None, "column 'product_title' cannot be read as text"),
+        (
+            {"product_id": ["B1", "B1", "B3", "B4", "B5"]},
+            None,
+            rf"{PRODUCTS}: items: column 'item_id' stands in an earlier row already: 'B1'",
+        ),
     ],
 )
 def test_bad_input(tmp_path, products, examples, message):

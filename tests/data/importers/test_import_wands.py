@@ -49,13 +49,17 @@ def test_the_published_layout(tmp_path):
     [
         (
             {"label": LABEL.replace("Partial", "Maybe")},
-            r"label\.csv: row 2, column 'label': label 'Maybe'",
+            r"label\.csv: line 4, column 'label': label 'Maybe'",
         ),
         ({"label": LABEL.replace("1\t0\t0", "1\t0\t9")}, "names no row of items.parquet: '9'"),
-        ({"product": PRODUCT.replace("4.5", "high")}, r"row 0, column 'average_rating': 'high' is not a number"),
+        (
+            {"product": PRODUCT.replace("4.5", "high")},
+            r"product\.csv: line 2, column 'average_rating': 'high' is not a number",
+        ),
         ({"product": PRODUCT.replace("product_name", "name")}, "column 'product_name' is missing"),
-        ({"product": PRODUCT.replace("\t", ",")}, "expected tab-separated"),
-        ({"query": QUERY + "2\tonly two\n"}, r"query\.csv: row 2: has more or fewer cells"),
+        ({"product": PRODUCT.replace("\t", "~")}, "expected tab-separated"),
+        ({"product": PRODUCT.replace("\t", ",")}, r"product\.csv: line 2: has more or fewer cells than the header"),
+        ({"query": QUERY + "2\tonly two\n"}, r"query\.csv: line 4: has more or fewer cells"),
         ({"query": QUERY.replace("salon chair", "")}, "queries.parquet, row 0, column 'text': is null"),
     ],
 )
@@ -68,7 +72,7 @@ def test_bad_input(tmp_path, changes, message):
 def test_missing_and_unreadable_files(tmp_path):
     root = write(tmp_path / "wands")
     (root / "query.csv").write_bytes(b"query_id\tquery\tquery_class\n0\t\xff\xfe\tx\n")
-    with pytest.raises(InputError, match=r"query\.csv: cannot be read near row 0"):
+    with pytest.raises(InputError, match=r"query\.csv: line 2: is not UTF-8"):
         import_wands(root, tmp_path / "out")
     (root / "query.csv").unlink()
     with pytest.raises(InputError, match=r"query\.csv: no such file"):
