@@ -16,6 +16,8 @@ from taoemb.data.markup import plain
 from taoemb.data.schemas import SPEC, file_name
 
 SHOWN = 20  # examples listed of one kind; the rest is counted
+NULL_WORD = "is a word for missing"
+ZERO_WEIGHT = "is 0: a known answer, never drawn as a positive"
 _MARKED = ("title", "brand", "category", "description")
 _NAMED = ("title", "brand", "category")
 
@@ -67,7 +69,7 @@ class Doubts:
         if name in _NAMED:
             words = pc.is_in(column, value_set=pa.array(sorted(TEXT_NULLS)))
             for row in np.flatnonzero(words.to_numpy(zero_copy_only=False)).tolist():
-                self._add(table, name, "is a word for missing", f"row {start + row} {column[row].as_py()!r}")
+                self._add(table, name, NULL_WORD, f"row {start + row} {column[row].as_py()!r}")
 
     def queries(self, batch: pa.RecordBatch) -> None:
         """Look at a batch of queries."""
@@ -95,8 +97,9 @@ class Doubts:
         query_ids, item_ids = ids
         if table == "pairs" and not self.generated:
             for row in np.flatnonzero(values == 0).tolist():
-                what = "is 0: a known answer, never drawn as a positive"
-                self._add(table, "weight", what, f"query {query_ids[row].as_py()!r}, item {item_ids[row].as_py()!r}")
+                self._add(
+                    table, "weight", ZERO_WEIGHT, f"query {query_ids[row].as_py()!r}, item {item_ids[row].as_py()!r}"
+                )
         if table == "judgments":
             where = np.flatnonzero(sound)
             settled = settle(query_rows[where], item_rows[where], values[where].astype(np.int8))

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taoemb.data.checks import Violation
+from taoemb.data.doubts import Doubt
 from taoemb.data.files import check_target, new_folder
 from taoemb.data.markup import plain_column
 from taoemb.data.schemas import JUDGMENTS, PAIRS, file_name
@@ -25,11 +26,11 @@ def import_into(
     source: Path,
     *others: Path,
     explain: Callable[[Violation], str] | None = None,
-    notes: list[str] | None = None,
+    doubts: list[Doubt] | None = None,
 ) -> Iterator[Path]:
     """Yield a folder that becomes `out` if what is written there keeps the contract. Raises InputError otherwise.
 
-    `explain` words a violation as one of the source's own file and line; `notes` gets what is doubtful about the data.
+    `explain` words a violation as one of the source's own file and line; `doubts` gets what is doubtful about the data.
     """
     check_target(out, source, *others)
     with new_folder(out) as folder:
@@ -40,8 +41,8 @@ def import_into(
             if explain is not None:
                 raise InputError(f"{explain(report.violations[0])}{more}; mend the source")
             raise InputError(f"{source}: its data breaks the contract: {report.violations[0]}{more}; mend the source")
-        if notes is not None:
-            notes += map(str, report.warnings)
+        if doubts is not None:
+            doubts += report.warnings
 
 
 def need_files(source: Path, names: Sequence[str]) -> list[Path]:

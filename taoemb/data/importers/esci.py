@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taoemb.data.checks import Violation
+from taoemb.data.doubts import Doubt
 from taoemb.data.files import write_table
 from taoemb.data.importers.common import Links, grades_of, import_into, need_files, parquet_batches, without_markup
 from taoemb.data.schemas import ITEMS, QUERIES, file_name
@@ -57,13 +58,13 @@ def import_esci(
     """
     source, out = Path(source), Path(out)
     examples, products = need_files(source, (EXAMPLES, PRODUCTS))
-    notes: list[str] = []
+    doubts: list[Doubt] = []
 
     def explain(violation: Violation) -> str:
         file, table = (products, "items") if violation.file == file_name("items") else (examples, violation.file)
         return f"{file}: {table}: column {violation.column!r} {violation.problem}"
 
-    with import_into(out, source, explain=explain, notes=notes) as folder:
+    with import_into(out, source, explain=explain, doubts=doubts) as folder:
         found = _Products()
         with pq.ParquetWriter(folder / file_name("items"), ITEMS, compression="zstd") as writer:
             for batch in parquet_batches(products, _PRODUCT_COLUMNS):
@@ -77,7 +78,13 @@ def import_esci(
             )
         counts = _examples(examples, folder, locale, version, found)
     untitled = sum(map(len, found.untitled))
-    return {"out": str(out), "items": items, **counts, "items_without_title": untitled, "notes": notes}
+    return {
+        "out": str(out),
+        "items": items,
+        **counts,
+        "items_without_title": untitled,
+        "notes": [str(doubt) for doubt in doubts],
+    }
 
 
 def _of_locale(batch: pa.RecordBatch, locale: str | None) -> pa.RecordBatch:

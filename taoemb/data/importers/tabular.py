@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from taoemb.data.checks import Violation
+from taoemb.data.doubts import NULL_WORD, ZERO_WEIGHT, Doubt
 from taoemb.data.importers.columns import Columns, parse_mapping
 from taoemb.data.importers.common import import_into
 from taoemb.data.importers.decoding import check_encoding
@@ -86,9 +87,9 @@ def _import(
         table = tables.get(violation.file.removesuffix(".parquet"))
         return str(violation) if table is None else table.explain(violation)
 
-    doubts: list[str] = []
+    doubts: list[Doubt] = []
     inputs = [*files.values(), *(path.parent for path in files.values())]  # none of them may be replaced
-    with import_into(out, *inputs, explain=explain, notes=doubts) as folder:
+    with import_into(out, *inputs, explain=explain, doubts=doubts) as folder:
         for name, path in files.items():
             columns = Columns(name, mapping)
             table = Table(columns, opened(path, columns), reading, source.rest_as_attributes and name == "items")
@@ -101,7 +102,8 @@ def _import(
             if column and column.strip().casefold() not in reached:
                 raise InputError(f"--map: no file has a column {column!r}")
     notes = [note for table in tables.values() for note in table.notes()]
-    return {"out": str(out), **counts, **({"lines": lines} if lines else {}), "notes": notes + doubts}
+    notes += [str(doubt) for doubt in doubts if doubt.problem not in (NULL_WORD, ZERO_WEIGHT)]  # the tables say those
+    return {"out": str(out), **counts, **({"lines": lines} if lines else {}), "notes": notes}
 
 
 def _check_file(path: Path, folders: bool) -> None:

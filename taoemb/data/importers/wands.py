@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taoemb.data.checks import Violation
+from taoemb.data.doubts import Doubt
 from taoemb.data.files import write_table
 from taoemb.data.importers.common import Links, import_into, need_files
 from taoemb.data.importers.decoding import check_encoding
@@ -71,13 +72,13 @@ def import_wands(
     if encoding is not None:
         check_encoding(encoding)
     counts = {"items": 0, "queries": 0}
-    notes: list[str] = []
+    doubts: list[Doubt] = []
     paths = {file_name("items"): products, file_name("queries"): queries}
 
     def explain(violation: Violation) -> str:
         return f"{paths.get(violation.file, labels)}: {violation}"
 
-    with import_into(out, source, explain=explain, notes=notes) as folder:
+    with import_into(out, source, explain=explain, doubts=doubts) as folder:
         with pq.ParquetWriter(folder / file_name("items"), _ITEMS, compression="zstd") as writer:
             file = _File(products, _PRODUCT, dialect)
             for rows in file.batches():
@@ -91,7 +92,7 @@ def import_wands(
             for rows in file.batches():
                 grades = pa.array([_grade(file.source, line, row["label"]) for line, row in rows], pa.int8())
                 links.add(_ids(rows, "query_id"), _ids(rows, "product_id"), grades, "wands")
-    return {"out": str(out), **counts, **links.count, "notes": notes}
+    return {"out": str(out), **counts, **links.count, "notes": [str(doubt) for doubt in doubts]}
 
 
 def _grade(file: CsvFile, line: int, label: str) -> int:
