@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from taoemb.plain import one_line
+
 LOG_EVERY_S = 15.0
 T = TypeVar("T")
 
@@ -25,7 +27,8 @@ class Progress:
             self._said = now
             rate = self.done / max(now - self._started, 1e-9)
             of = f"/{self.total:,}" if self.total else ""
-            print(f"{self.label}: {self.done:,}{of} ({rate:,.1f}/s) {note}".rstrip(), file=sys.stderr, flush=True)
+            line = one_line(f"{self.label}: {self.done:,}{of} ({rate:,.1f}/s) {note}".rstrip())
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the job's display."""
@@ -38,14 +41,16 @@ class _Bar(Progress):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = RichProgress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True))
-        self._task = self._bars.add_task(label, total=total, note="")
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        note = TextColumn("{task.fields[note]}", markup=False)
+        self._bars = RichProgress(*columns, note, console=Console(stderr=True))
+        self._task = self._bars.add_task(one_line(label), total=total, note="")
         self._bars.start()
 
     def advance(self, n: int = 1, note: str = "") -> None:
         self.done += n
-        self._bars.update(self._task, advance=n, note=note)
+        self._bars.update(self._task, advance=n, note=one_line(note))
 
     def close(self) -> None:
         self._bars.stop()

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from taoemb.plain import one_line
+
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from taoemb.config import Config
 
 PIPED_WIDTH = 160  # columns of a table that goes to a file or a pipe
@@ -33,7 +37,7 @@ def settings(config: Path | None, overrides: Sequence[str] | None) -> "Config":
 def emit(result: Mapping[str, Any], as_json: bool, *, title: str = "", table: "Table | None" = None) -> None:
     """Print a command's result: one JSON object, or a short table for people.
 
-    Without `table` the result's own keys and values are the rows.
+    Without `table` the result's own keys and values are the rows. Whatever they hold is text: no markup, no escape.
     """
     if as_json:
         print(json.dumps(result, ensure_ascii=False, default=str))
@@ -42,15 +46,26 @@ def emit(result: Mapping[str, Any], as_json: bool, *, title: str = "", table: "T
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    drawn = RichTable(title=title or None, show_header=any(columns), title_justify="left")
+    drawn = RichTable(title=_text(title) if title else None, show_header=any(columns), title_justify="left")
     for name in columns:
-        drawn.add_column(name, overflow="fold")
+        drawn.add_column(_text(name), overflow="fold", min_width=1)
     for row in rows:
-        drawn.add_row(*(_cell(value) for value in row))
+        drawn.add_row(*(_text(_cell(value)) for value in row))
     Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(drawn)
 
 
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line at once, whatever the text holds."""
+    print(one_line(text), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def _text(text: str) -> "Text":
+    from rich.text import Text
+
+    return Text(one_line(text))
 
 
 def _cell(value: Any) -> str:

@@ -1,11 +1,12 @@
 """`taoemb demo`: the whole loop on a small generated shop, in one command."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from taoemb.cli.common import ConfigOption, JsonOption, SetOption, emit
+from taoemb.cli.common import ConfigOption, JsonOption, SetOption, emit, say
 
 
 def demo(
@@ -43,5 +44,5 @@ def demo(
     )
     if not as_json:
         emit(done.rollout.summary(), as_json, title="Rollout of Retrieval-GRPO over SFT, by the held-out judge")
-        print(f"report  {done.report}")
-        print(f'search  taoemb search "sofa without arms" --milvus {done.milvus}')
+        say(f"report  {done.report}")
+        say(f'search  taoemb search "sofa without arms" --milvus {shlex.quote(str(done.milvus))}')

@@ -1,5 +1,7 @@
 """The `taoemb` command: gathers the nouns and turns failures into one line and an exit code."""
 
+import io
+import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -11,6 +13,10 @@ from taoemb import __version__
 from taoemb.cli import data, demo, evaluate, judge, pipeline, publish, releases, rollout, search, serve, train
 from taoemb.config import let_threads_sleep
 from taoemb.errors import TaoembError
+from taoemb.plain import one_line
+from taoemb.storage import refusal
+
+INTERRUPTED = 130  # as a shell says of a program that SIGINT ended
 
 app = typer.Typer(
     help="Train, publish and roll out a dense-retrieval encoder with Retrieval-GRPO.",
@@ -57,34 +63,73 @@ def root(
     """Train, publish and roll out a dense-retrieval encoder with Retrieval-GRPO."""
 
 
-def _one_line(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
-    print(f"taoemb: {kind.__name__}: {error}; run again with --debug for the traceback", file=sys.stderr)
+def _unforeseen(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    _tell(f"{kind.__name__}: {error}; run again with --debug for the traceback")
+
+
+def _tell(message: object) -> None:
+    """The one line of a failure, whatever names and titles it quotes."""
+    print(f"taoemb: {one_line(' '.join(str(message).split()))}", file=sys.stderr)
+
+
+def _speak_any_text() -> None:
+    """What the terminal's encoding lacks is printed as an escape; a lone surrogate as well."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line: exit 0 done, 1 failed while running, 2 bad usage or bad input."""
+    """Run the command line: exit 0 done, 1 failed while running, 2 bad usage or bad input, 130 interrupted."""
     let_threads_sleep()
+    _speak_any_text()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     if debug:
         args.remove("--debug")
     try:
         code = app(args, standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns an interrupt of the command into this
+            _tell("interrupted")
+        sys.stdout.flush()
     except _UsageFailure as error:
         message = error.format_message()  # a bare noun gives its whole help
-        print(message if message.startswith("Usage:") else f"taoemb: {message}; see --help", file=sys.stderr)
+        if message.startswith("Usage:"):
+            print(message, file=sys.stderr)
+        else:
+            _tell(f"{message}; see --help")
         code = error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        print("taoemb: interrupted", file=sys.stderr)
-        code = 130
-    except TaoembError as error:
+        _tell("interrupted")
+        code = INTERRUPTED
+    except BrokenPipeError:  # whoever read standard output has gone, e.g. `| head`
+        _close_output()
+        code = 1
+    except (TaoembError, OSError) as error:
         if debug:
             raise
-        print(f"taoemb: {' '.join(str(error).split())}", file=sys.stderr)
-        code = error.exit_code
+        told = error if isinstance(error, TaoembError) else _refused(error)
+        _tell(told)
+        _close_output()
+        code = told.exit_code
     finally:
-        sys.excepthook = sys.__excepthook__ if debug else _one_line  # typer has set its own
+        sys.excepthook = sys.__excepthook__ if debug else _unforeseen  # typer has set its own
     sys.exit(code or 0)
+
+
+def _close_output() -> None:
+    """Let the interpreter's own flush at exit not fail where this one did."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refused(error: OSError) -> TaoembError:
+    """A file or folder that the disk refuses; another OSError (of the network) has no file."""
+    if error.filename is None:
+        return TaoembError(f"{type(error).__name__}: {error}; run again with --debug for the traceback")
+    return refusal(os.fsdecode(error.filename), error)
 
 
 if __name__ == "__main__":

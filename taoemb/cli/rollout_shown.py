@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import typer
-
+from taoemb.cli import common
 from taoemb.cli.common import emit
 
 EXIT_CODES = {"Promoted": 0, "RolledBack": 3, "Inconclusive": 4, "Failed": 1}
@@ -29,7 +28,7 @@ class Shown:
 
 def say(text: str) -> None:
     """A line about a change, at once."""
-    print(text, flush=True)
+    common.say(text)
 
 
 def keep_quiet(text: str) -> None:
@@ -38,4 +37,4 @@ def keep_quiet(text: str) -> None:
 
 def warn(text: str) -> None:
     """What did not work, and is tried again."""
-    typer.echo(f"taoemb: {text}", err=True)
+    common.say(f"taoemb: {text}", err=True)

@@ -1,10 +1,8 @@
-"""Writes dataset folders whole or not at all: everything goes to a temporary sibling, which is renamed at the end."""
+"""What dataset folders are written with; `new_folder` makes them appear whole or not at all."""
 
 import os
 import shutil
-import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +10,9 @@ import pyarrow.parquet as pq
 
 from taoemb.data.schemas import SCHEMAS, file_name
 from taoemb.errors import InputError
+from taoemb.storage import new_folder
+
+__all__ = ["check_target", "link", "new_folder", "write_table"]
 
 ROW_GROUP = 65_536
 
@@ -36,23 +37,6 @@ def _is_data(path: Path) -> bool:
     if path.is_dir():
         return path.name in {"train", "valid", "test"} and all(inner.name in parts for inner in path.iterdir())
     return path.name in parts
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `out` (replacing it) when the block ends without an error."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    mark = uuid.uuid4().hex[:8]
-    fresh, old = (out.parent / f".{out.name}.{mark}.{kind}" for kind in ("new", "old"))
-    fresh.mkdir()
-    try:
-        yield fresh
-        if out.is_dir():
-            out.rename(old)
-        fresh.rename(out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_table(path: Path, table: pa.Table | Iterable[pa.RecordBatch], schema: pa.Schema | None = None) -> int:

@@ -7,14 +7,14 @@ the query tower was trained), that one stands in `item_encoder/`, so that a rele
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from taoemb.config import EncoderConfig
@@ -35,6 +35,7 @@ from taoemb.encoder.manifest import (
 from taoemb.encoder.model import BulkPrecision, Encoder
 from taoemb.encoder.sources import ModelSource
 from taoemb.errors import InputError
+from taoemb.storage import new_folder
 
 __all__ = ["Manifest", "Release", "bind_collection", "collection_name", "load_release", "save_release"]
 
@@ -135,7 +136,8 @@ def save_release(
         theirs = item_encoder.spec
         identity |= {"item_template": theirs.item_template, "max_item_tokens": theirs.max_item_tokens}
         _agree(spec.dimension, theirs.dimension, spec.pooling, theirs.pooling)
-    with _new_folder(out) as folder:
+    _check_replaceable(out)
+    with new_folder(out, SafetensorError) as folder:
         separate = item_encoder is not None or item_source is not None
         limit = spec.max_query_tokens if separate else max(spec.max_query_tokens, spec.max_item_tokens)
         write_encoder(folder, query_encoder, limit, state_dict)
@@ -185,21 +187,6 @@ def _link_item_encoder(source: Release, target: Path) -> None:
                 shutil.copy2(source.path / name, copy)
 
 
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A sibling of `out` that takes its place when all went well, and vanishes otherwise."""
+def _check_replaceable(out: Path) -> None:
     if out.exists() and not (out / MANIFEST).exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not a release; choose another place")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (out.parent / f".{out.name}.{state}-{os.getpid()}" for state in ("partial", "old"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if out.exists():
-        os.replace(out, old)
-    os.replace(partial, out)
-    shutil.rmtree(old, ignore_errors=True)

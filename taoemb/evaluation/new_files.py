@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from taoemb.errors import InputError
+from taoemb.storage import share, writing
 
 
 @contextmanager
@@ -26,9 +27,11 @@ def new_files(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror or error}); give another folder") from None
     try:
-        yield partial
-        out.mkdir(exist_ok=True)
-        for file in sorted(partial.iterdir()):
-            file.replace(out / file.name)
+        with writing(out, partial=partial):
+            yield partial
+            share(partial)
+            out.mkdir(exist_ok=True)
+            for file in sorted(partial.iterdir()):
+                file.replace(out / file.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

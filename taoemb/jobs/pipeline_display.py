@@ -5,6 +5,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from taoemb.plain import one_line
 from taoemb.progress import LOG_EVERY_S
 
 
@@ -38,7 +39,7 @@ class Display:
         """The running step said `line`."""
         if not line.strip() or not self._title:
             return
-        self._note = line.strip()
+        self._note = one_line(line.strip())
         if self._live is not None:
             self._live.note(self._note)
         elif time.monotonic() - self._said >= LOG_EVERY_S:
@@ -62,6 +63,7 @@ class Display:
 
     def _say(self, line: str) -> None:
         self._said = time.monotonic()
+        line = one_line(line)
         if self._live is not None:
             self._live.say(line)
         else:

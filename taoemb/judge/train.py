@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
@@ -69,7 +70,7 @@ def train_judge(data: Sequence[Path], out: Path, config: JudgeTrainConfig) -> di
         "settings": config.model_dump(mode="json"),
         "seed": config.seed,
     }
-    with new_folder(out) as folder:
+    with new_folder(out, SafetensorError) as folder:
         return judge.save(folder, record)
 
 

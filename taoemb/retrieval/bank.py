@@ -21,6 +21,7 @@ from taoemb.errors import InputError, TaoembError
 from taoemb.progress import progress
 from taoemb.retrieval import scan
 from taoemb.retrieval.scan import Scan
+from taoemb.storage import share_file
 
 _SHARD_FILE = re.compile(r"bank-(\d{5})-of-(\d{5})\.safetensors")
 
@@ -128,6 +129,7 @@ class ItemBank:
         partial = file.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")  # another run may keep the same bank
         try:
             save_file({"vectors": self._vectors.cpu()}, partial, {name: str(value) for name, value in notes.items()})
+            share_file(partial)
             partial.replace(file)
         finally:
             partial.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import torch
 from taoemb.encoder.model import Encoder
 from taoemb.encoder.whole import Whole
 from taoemb.errors import InputError
+from taoemb.storage import share
 
 GraphPrecision = Literal["fp32", "int8"]
 INPUTS = ("input_ids", "attention_mask")
@@ -41,10 +43,11 @@ def graph(encoder: Encoder, digest: str, precision: GraphPrecision, kept: Path |
         return
     place = kept / digest / f"{_FORMAT}-{precision}"
     if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
+        partial = place.parent / f".partial-{uuid.uuid4().hex[:8]}"
+        partial.mkdir(parents=True)
         try:
             _make(encoder, digest, precision, kept, partial / _FILE)
+            share(partial)
             _put(partial, place)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -52,7 +55,6 @@ def graph(encoder: Encoder, digest: str, precision: GraphPrecision, kept: Path |
 
 
 def _put(partial: Path, place: Path) -> None:
-    partial.chmod(0o755)
     try:
         os.rename(partial, place)
     except OSError:
