@@ -78,6 +78,12 @@ class InstantStore:
     ) -> list[list[Hit]]:
         return [HITS[:k]]
 
+    def is_loaded(self, name: str) -> bool:
+        return True
+
+    def load(self, name: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from pymilvus import DataType, MilvusException
+from pymilvus.client.types import LoadState
 
 from taoemb.config import MilvusConfig
 from taoemb.errors import InputError, TaoembError
@@ -22,7 +23,12 @@ from taoemb.retrieval.rows import TEXT_BYTES
 
 OWNER = "taoemb.item_encoder"  # collection property: digest of the item encoder that embedded it
 _PAGE = 4096
+_NOT_LOADED = 101  # Milvus' code of a collection that is not loaded
 SHOWN = ("title", "brand", "category", "price")
+
+
+class NotLoaded(TaoembError):
+    """The collection is there and Milvus has not loaded it, or forgot that it had: load it and ask again."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,11 @@ class MilvusStore:
         """Make a collection ready to be searched."""
         with self.talking(f"load collection {name}"):
             self.client.load_collection(name)
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether it can be searched now."""
+        with self.talking(f"ask for the state of collection {name}"):
+            return bool(self.client.get_load_state(name)["state"] == LoadState.Loaded)
 
     def reload(self, name: str) -> None:
         """Load a collection anew, with all rows that were imported into it; it cannot be searched meanwhile."""
@@ -238,7 +249,8 @@ class MilvusStore:
         `release_digest` names the release whose query encoder made the vectors. `filter` is a Milvus expression over
         title, brand, category, price and signal_*; `timeout_s` bounds the search alone, not the first look at the
         registry. Raises InputError when the release is not bound at all, or not to `collection` (a name or the alias)
-        when one is given, and for a filter that Milvus does not understand.
+        when one is given, and for a filter that Milvus does not understand; NotLoaded when somebody released the
+        collection or a Milvus Lite server was started again.
         """
         if not 1 <= k <= ANSWERS:
             raise InputError(f"k={k}: Milvus answers 1 to {ANSWERS:,} items")
@@ -256,6 +268,8 @@ class MilvusStore:
                 timeout=timeout_s,
             )
         except MilvusException as error:
+            if error.code == _NOT_LOADED:
+                raise NotLoaded(f"collection {entry.collection} is not loaded") from None
             if filter:
                 raise InputError(f"search with filter {filter!r}: {error.message}") from None
             raise TaoembError(f"Milvus at {self.config.uri}: could not search: {error.message}") from None

@@ -47,7 +47,7 @@ class GatewayConfig(Section):
     k: int = Field(10, ge=1, description="Items in a page unless the request says.")
     max_k: int = Field(100, ge=1, description="Most items in a page.")
     max_query_characters: int = Field(
-        QUERY_CHARACTERS, ge=1, le=QUERY_CHARACTERS, description="Length of a query; longer ones are answered 422."
+        512, ge=1, le=QUERY_CHARACTERS, description="Length of a shopper's query; longer ones are answered 422."
     )
     encoder_timeout_s: float = Field(1.0, gt=0, description="One call of an arm's encoder.")
     search_timeout_s: float = Field(5.0, gt=0, description="One search of the vector store.")

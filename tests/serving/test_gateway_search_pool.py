@@ -39,6 +39,12 @@ class Fake:
         assert self.free.wait(60)
         return [[HIT]]
 
+    def is_loaded(self, name: str) -> bool:
+        return self.free.wait(0.01)
+
+    def load(self, name: str) -> None:
+        self.free.set()
+
     def close(self) -> None:
         self.closed = True
 
@@ -115,3 +121,43 @@ def test_a_release_that_is_published_later_is_found(
     reason, why = using(lambda: MilvusStore(config), ask)
     assert reason == "unbound"
     assert digest[:16] in why
+
+
+def test_a_collection_that_was_released_is_loaded_again(gateway_shop: Shop, tmp_path: Path) -> None:
+    """As when somebody releases it, or a server forgets it: the search fails once and is answered soon after."""
+    config = MilvusConfig(uri=str(gateway_shop.copy(tmp_path)), index="FLAT")
+    digest = gateway_shop.releases.base.manifest.digest
+    opened: list[MilvusStore] = []
+
+    def open_store() -> MilvusStore:
+        opened.append(MilvusStore(config))
+        return opened[-1]
+
+    async def release_and_search(pool: SearchPool) -> list[Hit]:
+        bound = await pool.bound(digest)
+        vectors = np.ones((1, bound.dimension or 0), np.float32)
+        assert len(await pool.search(vectors, digest, 3, "")) == 3
+        opened[0].client.release_collection(bound.collection)
+        with pytest.raises(ArmFailure, match=f"collection {bound.collection} is not loaded; loading it"):
+            await pool.search(vectors, digest, 3, 'brand == "Acme"')
+        async with asyncio.timeout(30):
+            while await pool.check(digest):
+                await asyncio.sleep(0.02)
+        return await pool.search(vectors, digest, 3, "")
+
+    assert len(using(open_store, release_and_search)) == 3
+
+
+def test_a_check_loads_what_nobody_searches_and_never_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_pool, "CHECK_S", 0.3)
+    store = Fake()
+
+    async def check(pool: SearchPool) -> tuple[str, str]:
+        first = await pool.check("d")
+        assert await asyncio.to_thread(store.free.wait, 30)  # loaded in the background
+        monkeypatch.setattr(store, "is_loaded", lambda name: time.sleep(1) or True)
+        return first, await pool.check("d")
+
+    first, slow = using(lambda: store, check)
+    assert first == "collection c is not loaded; loading it"
+    assert slow == "it did not answer within 0.3 s"

@@ -378,6 +378,17 @@ def test_unknown_query_parameters_are_refused(gateway: Gateway) -> None:
     assert httpx.delete(f"{gateway.url}/search").status_code == 405
 
 
+def test_it_is_ready_only_while_an_encoder_of_the_control_answers(gateway: Gateway, ab: Traffic) -> None:
+    gone = Arm(ab.control.release, (f"http://127.0.0.1:{free_port()}",))
+    gateway.obey(dataclasses.replace(ab, control=gone, rollout="gone"))
+    refused = httpx.get(f"{gateway.url}/readyz", timeout=30)
+    assert refused.status_code == 503
+    assert "no encoder: " in refused.text
+    assert httpx.get(f"{gateway.url}/healthz").status_code == 200
+    gateway.obey(dataclasses.replace(ab, rollout="back"))
+    assert httpx.get(f"{gateway.url}/readyz", timeout=30).status_code == 200
+
+
 def test_operators_see_health_traffic_metrics_and_the_api(gateway: Gateway, ab: Traffic) -> None:
     gateway.obey(ab)
     assert httpx.get(f"{gateway.url}/healthz").json() == {"status": "alive"}

@@ -67,5 +67,5 @@ def create_app(
     app.add_middleware(BodyLimit, most=int(config.max_body_mb * 1e6))
     app.add_exception_handler(RequestValidationError, refuse)
     app.include_router(shoppers.router())
-    app.include_router(OperatorRoutes(watch, store, exposed).router())
+    app.include_router(OperatorRoutes(watch, encoders, store, exposed).router())
     return app

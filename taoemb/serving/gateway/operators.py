@@ -1,14 +1,17 @@
 """The gateway's routes for operators: health, readiness, metrics and what it obeys."""
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from taoemb.serving.gateway.arms import ArmFailure, EncoderClient
 from taoemb.serving.gateway.errors import problem
 from taoemb.serving.gateway.models import ArmView, Health, Problem, TrafficView
-from taoemb.serving.gateway.search_pool import SearchPool
+from taoemb.serving.gateway.search_pool import CHECK_S, SearchPool
 from taoemb.serving.gateway.traffic_watch import TrafficWatch
-from taoemb.serving.traffic import Arm
+from taoemb.serving.traffic import Arm, Traffic
 
 _unready: dict[int | str, dict] = {503: {"model": Problem, "description": "Not ready, and why."}}
 
@@ -16,8 +19,10 @@ _unready: dict[int | str, dict] = {503: {"model": Problem, "description": "Not r
 class OperatorRoutes:
     """`/healthz`, `/readyz`, `/metrics` and `/traffic`."""
 
-    def __init__(self, watch: TrafficWatch, store: SearchPool, registry: CollectorRegistry) -> None:
-        self._watch, self._store, self._registry = watch, store, registry
+    def __init__(
+        self, watch: TrafficWatch, encoders: EncoderClient, store: SearchPool, registry: CollectorRegistry
+    ) -> None:
+        self._watch, self._encoders, self._store, self._registry = watch, encoders, store, registry
 
     def router(self) -> APIRouter:
         """The routes to include."""
@@ -33,14 +38,31 @@ class OperatorRoutes:
         return JSONResponse({"status": "alive"})
 
     async def readyz(self, request: Request) -> Response:
-        """Whether it can search: it knows the traffic, its vector store is open, it is not stopping."""
+        """Whether it can search now: it knows the traffic, and the control's encoder and collection answer."""
         if request.state.draining:
             return problem(503, "stopping")
-        if self._watch.current is None:
+        traffic = self._watch.current
+        if traffic is None:
             return problem(503, f"no traffic: {self._watch.problem}")
         if not self._store.is_open:
             return problem(503, f"no vector store: {self._store.problem}")
+        missing, encoder = await asyncio.gather(self._store.check(traffic.control.release), self._encoder(traffic))
+        if missing:
+            return problem(503, f"no vector store: {missing}")
+        if encoder:
+            return problem(503, f"no encoder: {encoder}")
         return JSONResponse({"status": "ready"})
+
+    async def _encoder(self, traffic: Traffic) -> str:
+        """What keeps the control's encoders from answering; empty when one answers with its release."""
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await self._encoders.embed(traffic.control, "ready", insist=True)
+        except TimeoutError:
+            return f"none answered within {CHECK_S:g} s"
+        except ArmFailure as failure:
+            return str(failure)
+        return ""
 
     async def traffic(self) -> Response:
         """The arms and the split that it obeys now."""

@@ -14,11 +14,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from taoemb.errors import InputError, TaoembError
-from taoemb.retrieval.milvus import Hit
+from taoemb.retrieval.milvus import Hit, NotLoaded
 from taoemb.retrieval.registry import ReleaseEntry
 from taoemb.serving.gateway.arms import ArmFailure
 
 REOPEN_S = 0.2
+CHECK_S = 1.5  # how long a check of readiness may wait for the store
 REASK_S = 1.0  # a release that was not bound is looked up again after this
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -34,6 +35,10 @@ class Store(Protocol):
     def search(
         self, vectors_QD: np.ndarray, release_digest: str, k: int, filter: str = "", *, timeout_s: float | None = None
     ) -> list[list[Hit]]: ...
+
+    def is_loaded(self, name: str) -> bool: ...
+
+    def load(self, name: str) -> None: ...
 
     def close(self) -> None: ...
 
@@ -53,6 +58,8 @@ class SearchPool:
     def __init__(self, open_store: Callable[[], Store], threads: int, timeout_s: float) -> None:
         self._open_store, self._timeout_s = open_store, timeout_s
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="milvus")
+        self._aside = ThreadPoolExecutor(2, thread_name_prefix="milvus-aside")  # loads and checks hold up no search
+        self._loading: dict[str, asyncio.Task[None]] = {}
         self._store: asyncio.Future[Store] | None = None
         self._opening: asyncio.Task[None] | None = None
         self._bound: dict[str, Bound] = {}
@@ -81,7 +88,8 @@ class SearchPool:
         if self._store is not None and self._store.done() and not self._store.cancelled():
             closing = asyncio.get_running_loop().run_in_executor(self._threads, self._store.result().close)
             await asyncio.wait([closing], timeout=self._timeout_s)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._aside):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def bound(self, digest: str) -> Bound:
         """The collection of a release. Raises ArmFailure when it is not bound, or the store does not answer."""
@@ -105,9 +113,46 @@ class SearchPool:
         store = await self._opened()
         try:
             [hits] = await self._run(lambda: store.search(vectors_1D, digest, k, filter, timeout_s=self._timeout_s))
+        except NotLoaded as error:
+            self._load(store, self._bound[digest].collection if digest in self._bound else "")
+            raise ArmFailure("search", f"{error}; loading it") from None
         except InputError as error:
             raise ArmFailure("search", str(error)) from None
         return hits
+
+    async def check(self, digest: str) -> str:
+        """What keeps the store from searching for a release right now; empty when nothing does.
+
+        A collection that was released is loaded again, whether anybody searches or not.
+        """
+        try:
+            async with asyncio.timeout(CHECK_S):
+                store, bound = await self._opened(), await self.bound(digest)
+                asked = asyncio.get_running_loop().run_in_executor(self._aside, store.is_loaded, bound.collection)
+                if await asked:
+                    return ""
+        except TimeoutError:
+            return f"it did not answer within {CHECK_S:g} s"
+        except (ArmFailure, TaoembError) as failure:
+            return str(failure)
+        self._load(store, bound.collection)
+        return f"collection {bound.collection} is not loaded; loading it"
+
+    def _load(self, store: Store, collection: str) -> None:
+        """Load a collection in the background; nothing when that is under way."""
+        if not collection or collection in self._loading:
+            return
+        _log.warning("collection %s is not loaded; loading it", collection)
+        task = asyncio.get_running_loop().create_task(self._loaded(store, collection))
+        self._loading[collection] = task
+
+    async def _loaded(self, store: Store, collection: str) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._aside, store.load, collection)
+        except TaoembError as error:
+            _log.warning("%s", error)
+        finally:
+            del self._loading[collection]
 
     async def _opened(self) -> Store:
         if self._store is None:
@@ -125,7 +170,7 @@ class SearchPool:
             return await asyncio.wait_for(running, self._timeout_s)
         except TimeoutError:
             raise ArmFailure("search", f"the vector store did not answer within {self._timeout_s:g} s") from None
-        except InputError:
+        except (InputError, NotLoaded):
             raise
         except TaoembError as error:
             raise ArmFailure("search", str(error)) from None
