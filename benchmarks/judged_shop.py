@@ -127,7 +127,7 @@ class NoJudge:
         rng = np.random.default_rng(0)
         probs_P4 = np.eye(4, dtype=np.float32)[rng.integers(0, 4, pairs)]
         relevance = (probs_P4 @ (np.arange(4) / 3)).astype(np.float32)
-        self._judged = Judged(relevance, probs_P4, cached=pairs, asked=0, unanswered=0, seconds=0.0)
+        self._judged = Judged(relevance, probs_P4, pairs, 0, 0, 0.0, probs_P4.sum(1))
 
     def submit(self, queries: Sequence[str], items: Sequence[object]) -> Future[Judged]:
         """The same numbers every time."""

@@ -60,7 +60,7 @@ class _AtOnce(ABC):
         started = time.perf_counter()
         done: Future[Judged] = Future()
         probs_P4 = self.probs(queries, items)
-        done.set_result(Judged(relevance(probs_P4), probs_P4, 0, len(probs_P4), 0, 0.0))
+        done.set_result(Judged(relevance(probs_P4), probs_P4, 0, len(probs_P4), 0, 0.0, probs_P4.sum(1)))
         self.seconds += time.perf_counter() - started
         return done
 

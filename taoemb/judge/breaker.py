@@ -41,6 +41,9 @@ class Breaker:
         self._failing: set[int] = set()
         self._down_since: float | None = None
         self._probe_at = 0.0
+        self._not_before = 0.0
+        self.reason = ""
+        """What the last failure was, in words."""
         self._changed = asyncio.Event()
 
     async def admit(self) -> bool:
@@ -67,16 +70,21 @@ class Breaker:
         self.successes += 1
         self._failures, self._down_since, self._cooldown = 0, None, self._first_cooldown
         self._failing.clear()
+        self._not_before = 0.0
         if self.state is not State.CLOSED:
             self._become(State.CLOSED)
 
-    def failure(self, who: int, *, away: bool) -> None:
+    def failure(self, who: int, reason: str, *, away: bool, after_s: float | None = None) -> None:
         """The request `who` failed; `away` when the failure can't be its own fault (no connection, 503).
 
-        One request that fails alone does not open the breaker: it may be the request that is bad.
+        One request that fails alone does not open the breaker: it may be the request that is bad. No probe goes out
+        before `after_s` seconds, which the server asked for.
         """
+        now = asyncio.get_running_loop().time()
+        self.reason = reason
+        self._not_before = max(self._not_before, now + (after_s or 0.0))
         if self._down_since is None:
-            self._down_since = asyncio.get_running_loop().time()
+            self._down_since = now
         self._failures += 1
         self._failing.add(who)
         if self.state is State.HALF_OPEN:
@@ -100,21 +108,27 @@ class Breaker:
         now = asyncio.get_running_loop().time()
         if self._down_since is not None and now >= self._deadline():
             self._down_since = self._probe_at = now
+            self._not_before = 0.0
+
+    def left(self) -> float:
+        """Seconds for which the judge is still waited for."""
+        return max(0.0, self._deadline() - asyncio.get_running_loop().time())
 
     def give_up_when_away(self) -> None:
         """Raise JudgeUnavailable once the judge has been away for `wait_s`."""
         now = asyncio.get_running_loop().time()
         if self._down_since is not None and now >= self._deadline():
             raise JudgeUnavailable(
-                f"the judge at {self.name} has not answered for {now - self._down_since:.0f} s; start it again and "
-                "resume, or wait longer with judge.wait_s"
+                f"the judge at {self.name} has not answered for {now - self._down_since:.0f} s; its last failure: "
+                f"{self.reason}; start it again and resume, or wait longer with judge.wait_s"
             )
 
     def _deadline(self) -> float:
         return float("inf") if self._down_since is None else self._down_since + self.wait_s
 
     def _open(self) -> None:
-        self._probe_at = asyncio.get_running_loop().time() + self._cooldown * random.uniform(0.8, 1.2)
+        soon = asyncio.get_running_loop().time() + self._cooldown * random.uniform(0.8, 1.2)
+        self._probe_at = max(soon, self._not_before)
         self._become(State.OPEN)
 
     def _become(self, state: State) -> None:

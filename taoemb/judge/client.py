@@ -22,11 +22,12 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from taoemb.config import JudgeConfig
 from taoemb.errors import TaoembError
-from taoemb.judge.answers import Probs, relevance
+from taoemb.judge.answers import Judgment, NoAnswer, relevance
 from taoemb.judge.cache import JudgmentCache, key_maker
-from taoemb.judge.dispatch import Answer, Dispatcher, Question, RetryPolicy
+from taoemb.judge.dispatch import Answer, Dispatcher, Question
 from taoemb.judge.failures import CacheFailure, JudgeChanged, JudgeFailure, JudgeUnavailable
 from taoemb.judge.metrics import judge_metrics
+from taoemb.judge.patience import RetryPolicy
 from taoemb.judge.prompt import frame_messages, item_text, load_rubric, query_text
 
 __all__ = ["CacheFailure", "JudgeChanged", "JudgeClient", "JudgeFailure", "JudgeUnavailable", "Judged", "RetryPolicy"]
@@ -45,13 +46,15 @@ class Judged:
     asked: int  # distinct pairs that this call sent to the judge
     unanswered: int  # pairs without an answer
     seconds: float  # from submission to the last answer
+    label_mass: np.ndarray  # (P,) float32: the labels' part of the first token's probability; nan = unanswered
+    problem: str = ""  # why the first unanswered pair has no answer: what came back, and what may mend it
 
 
 @dataclass(frozen=True)
 class _Prepared:
     keys: list[bytes]  # one a pair
     texts: dict[bytes, tuple[str, str]]  # query and item text of each distinct pair
-    known: dict[bytes, Probs]
+    known: dict[bytes, Judgment]
 
 
 class JudgeClient:
@@ -70,8 +73,9 @@ class JudgeClient:
         self._template = hashlib.sha256(f"{self._rubric.digest}{extra}".encode()).hexdigest()
         self._metrics = judge_metrics(registry)
         self._dispatcher = Dispatcher(config, self._metrics, policy or RetryPolicy())
-        self._cache = None if config.cache is None else JudgmentCache(config.cache)
+        self._cache = None if config.cache is None else JudgmentCache(config.cache, config.min_label_mass)
         self._open: dict[bytes, Answer] = {}  # asked and not yet in the cache
+        self._probed: dict[bytes, Judgment] = {}  # what a probe paid for, also without a cache
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="judge-texts")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge-client", daemon=True)
@@ -82,6 +86,11 @@ class JudgeClient:
         """What names the judge in caches and records: `config.release`, else what GET {url}/models says (blocks)."""
         return self._start(self._dispatcher.release).result()
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What names this judge: `release`, and what the server says where `config.release` is set (blocks)."""
+        return self._start(self._dispatcher.names).result()
+
     def submit(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> "concurrent.futures.Future[Judged]":
         """Ask for P pairs (queries[i], items[i]); items are records of the catalogue. Returns at once."""
         if len(queries) != len(items):
@@ -91,6 +100,10 @@ class JudgeClient:
     def grade(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Judged:
         """Ask for P pairs and wait."""
         return self.submit(queries, items).result()
+
+    def probe(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Judged:
+        """Ask for P pairs and wait; these answers are remembered for as long as the client lives."""
+        return self._start(partial(self._judge, list(queries), list(items), remember=True)).result()
 
     def close(self) -> None:
         """Stop; calls under way are cancelled. Safe to call again."""
@@ -122,7 +135,7 @@ class JudgeClient:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
-    async def _judge(self, queries: list[str], items: list[Mapping[str, Any]]) -> Judged:
+    async def _judge(self, queries: list[str], items: list[Mapping[str, Any]], *, remember: bool = False) -> Judged:
         started = time.perf_counter()
         release = await self._dispatcher.release()
         prepared = await self._loop.run_in_executor(self._worker, self._prepare, release, queries, items)
@@ -133,7 +146,9 @@ class JudgeClient:
         self._open.update({question.key: question.answer for question in fresh})
         awaited = {key: self._open[key] for key in missing}
         await self._collect(awaited, fresh)
-        found = prepared.known | {key: probs for key, answer in awaited.items() if (probs := answer.result())}
+        found = prepared.known | {key: answer.result() for key, answer in awaited.items()}
+        if remember:
+            self._probed |= {key: answer for key, answer in found.items() if isinstance(answer, Judgment)}
         return self._judged(prepared, found, len(fresh), time.perf_counter() - started)
 
     def _prepare(self, release: str, queries: list[str], items: list[Mapping[str, Any]]) -> _Prepared:
@@ -144,7 +159,9 @@ class JudgeClient:
             key = key_of(*pair)
             keys.append(key)
             texts[key] = pair
-        return _Prepared(keys, texts, {} if self._cache is None else self._cache.get(list(texts)))
+        known = {} if self._cache is None else self._cache.get(list(texts))
+        known |= {key: self._probed[key] for key in texts if key in self._probed}
+        return _Prepared(keys, texts, known)
 
     async def _collect(self, awaited: Mapping[bytes, Answer], fresh: Sequence[Question]) -> None:
         """Wait for all answers; keep the fresh ones in the cache as they come, also when the call fails."""
@@ -159,7 +176,7 @@ class JudgeClient:
 
     async def _keep(self, questions: Sequence[Question]) -> None:
         done = [q for q in questions if q.answer.done() and not q.answer.cancelled() and q.answer.exception() is None]
-        judgments = [(q.key, probs) for q in done if (probs := q.answer.result())]
+        judgments = [(q.key, answer) for q in done if isinstance(answer := q.answer.result(), Judgment)]
         try:
             if self._cache is not None and judgments:
                 await self._loop.run_in_executor(self._worker, self._cache.put, judgments)
@@ -167,14 +184,19 @@ class JudgeClient:
             for question in questions:
                 self._open.pop(question.key, None)
 
-    def _judged(self, prepared: _Prepared, found: Mapping[bytes, Probs], asked: int, seconds: float) -> Judged:
-        nothing = (np.nan,) * 4
-        probs_P4 = np.array([found.get(key, nothing) for key in prepared.keys], dtype=np.float32).reshape(-1, 4)
+    def _judged(
+        self, prepared: _Prepared, found: Mapping[bytes, Judgment | NoAnswer], asked: int, seconds: float
+    ) -> Judged:
+        answers = [found[key] for key in prepared.keys]
+        rows = [(*one.probs, one.mass) if isinstance(one, Judgment) else (np.nan,) * 5 for one in answers]
+        values_P5 = np.array(rows, dtype=np.float32).reshape(-1, 5)
+        probs_P4, mass_P = np.ascontiguousarray(values_P5[:, :4]), values_P5[:, 4].copy()
+        bad = [one for one in answers if isinstance(one, NoAnswer)]
         cached = sum(key in prepared.known for key in prepared.keys)
-        unanswered = int(np.isnan(probs_P4[:, 0]).sum())
-        for outcome, count in (("cached", cached), ("asked", asked), ("unanswered", unanswered)):
+        for outcome, count in (("cached", cached), ("asked", asked), ("unanswered", len(bad))):
             self._metrics.pairs.labels(self._dispatcher.url, outcome).inc(count)
-        return Judged(relevance(probs_P4), probs_P4, cached, asked, unanswered, seconds)
+        problem = str(bad[0]) if bad else ""
+        return Judged(relevance(probs_P4), probs_P4, cached, asked, len(bad), seconds, mass_P, problem)
 
 
 async def _all_settled(answers: Iterable[Answer]) -> None:

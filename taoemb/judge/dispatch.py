@@ -13,29 +13,20 @@ import stamina
 
 from taoemb.config import JudgeConfig
 from taoemb.errors import TaoembError
-from taoemb.judge.answers import Probs
+from taoemb.judge.answers import Judgment, NoAnswer
 from taoemb.judge.breaker import Breaker, State
-from taoemb.judge.endpoint import Conversation, Endpoint, NoBatchRoute, Refused, Transient
+from taoemb.judge.endpoint import Conversation, Endpoint, NoBatchRoute
 from taoemb.judge.failures import JudgeChanged, JudgeUnavailable
 from taoemb.judge.metrics import JudgeMetrics
+from taoemb.judge.patience import Patience, RetryPolicy
+from taoemb.judge.replies import Refused, Transient
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 logging.getLogger("stamina").setLevel(logging.ERROR)  # it would log a line a retry; the breaker says what matters
 
-Answer = asyncio.Future[Probs | None]  # None: unanswered
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """Pace of retries and of the circuit breaker; waits in seconds."""
-
-    attempts: int = 5
-    wait_initial: float = 0.2
-    wait_max: float = 10.0
-    wait_jitter: float = 0.5
-    breaker_failures: int = 5
-    breaker_cooldown: tuple[float, float] = (0.5, 10.0)  # first, longest
+LONG_WAIT_S = 5.0
+Answer = asyncio.Future[Judgment | NoAnswer]
 
 
 @dataclass(frozen=True)
@@ -52,7 +43,7 @@ class _GaveUp(Exception):
 
 
 class Dispatcher:
-    """Sends questions and settles their answers: probabilities, None, or the error that ends the run."""
+    """Sends questions and settles their answers: a judgment, why there is none, or the error that ends the run."""
 
     def __init__(self, config: JudgeConfig, metrics: JudgeMetrics, policy: RetryPolicy) -> None:
         self._config, self._metrics, self._policy = config, metrics, policy
@@ -85,6 +76,17 @@ class Dispatcher:
                 except Transient:
                     self._breaker.trip()
             return self._release
+
+    async def names(self) -> frozenset[str]:
+        """The release, and, where the settings name it, also what the server says of itself now."""
+        release = await self.release()
+        if self._config.release is None:
+            return frozenset({release})
+        try:
+            async with self._slots:
+                return frozenset({release, await self._endpoint.release()})
+        except (Transient, JudgeUnavailable):
+            return frozenset({release})
 
     def start(self, pairs: Iterable[tuple[bytes, Conversation]]) -> list[Question]:
         """Send `pairs` (key, conversation) on their way in batches."""
@@ -134,22 +136,20 @@ class Dispatcher:
                 await asyncio.gather(self._settle(questions[:half]), self._settle(questions[half:]))
                 return
             reason = "refused" if isinstance(failure, Refused) else "retries"
-            self._warn_once(reason, f"the judge at {self.url} left a pair unanswered: {failure}")
-            self._leave_unanswered(questions[0], reason)
+            self._leave_unanswered(questions[0], reason, NoAnswer(str(failure)))
         else:
             for question, answer in zip(questions, answers, strict=True):
-                if answer is None:
-                    self._leave_unanswered(question, "malformed")
+                if isinstance(answer, NoAnswer):
+                    self._leave_unanswered(question, "malformed", answer)
                 else:
                     question.answer.set_result(answer)
 
-    async def _with_retries(self, conversations: Sequence[Conversation]) -> list[Probs | None]:
-        policy = self._policy
-        clock = asyncio.get_running_loop().time
+    async def _with_retries(self, conversations: Sequence[Conversation]) -> list[Judgment | NoAnswer]:
+        policy, config = self._policy, self._config
+        patience = Patience(config.wait_s, config.timeout_s, self._say_wait)
         before: int | None = None
-        failing_since: float | None = None
 
-        async def ask() -> list[Probs | None]:
+        async def ask() -> list[Judgment | NoAnswer]:
             nonlocal before
             before = self._breaker.successes if before is None else before
             return await self._endpoint.ask(conversations)
@@ -158,7 +158,7 @@ class Dispatcher:
             before = None
             try:
                 async for attempt in stamina.retry_context(
-                    on=_backoff,
+                    on=patience.backoff,
                     attempts=policy.attempts,
                     timeout=None,
                     wait_initial=policy.wait_initial,
@@ -168,8 +168,7 @@ class Dispatcher:
                     with attempt:
                         return await self._through_breaker(id(conversations), ask)
             except Transient as failure:
-                failing_since = failing_since or clock()
-                patient = failure.away and clock() < failing_since + self._config.wait_s
+                patient = failure.away and patience.left(failure) > 0
                 others_answered = before is not None and self._breaker.successes > before
                 if others_answered and patient:
                     continue  # a judge that is going, coming or busy: not this request's fault
@@ -203,7 +202,7 @@ class Dispatcher:
                 return result
             except Transient as failure:
                 told = True
-                self._breaker.failure(who, away=failure.away)
+                self._breaker.failure(who, str(failure), away=failure.away, after_s=failure.after_s)
                 raise
             except (Refused, NoBatchRoute):
                 told = True
@@ -223,9 +222,16 @@ class Dispatcher:
                 "again, or name the judge with judge.release if they are the same"
             )
 
-    def _leave_unanswered(self, question: Question, reason: str) -> None:
+    def _leave_unanswered(self, question: Question, reason: str, answer: NoAnswer) -> None:
+        self._warn_once(reason, f"the judge at {self.url} left a pair unanswered: {answer}")
         self._metrics.unanswered.labels(self.url, reason).inc()
-        question.answer.set_result(None)
+        question.answer.set_result(answer)
+
+    def _say_wait(self, failure: Transient, wait_s: float) -> None:
+        """A wait that somebody at the screen would wonder about is said before it begins."""
+        if wait_s >= LONG_WAIT_S or (failure.after_s or 0.0) > self._config.wait_s:
+            asked = f"asks for {failure.after_s:.0f} s" if failure.after_s else "asks to wait"
+            self._warn_once("wait", f"the judge at {self.url} {asked} ({failure}); waiting {wait_s:.0f} s")
 
     def _warn_once(self, topic: str, message: str) -> None:
         if topic not in self._warned:
@@ -235,17 +241,11 @@ class Dispatcher:
     def _say_state(self, state: State) -> None:
         self._metrics.breaker.labels(self.url).set(state.value)
         if state is State.OPEN and "away" not in self._warned:
-            self._warn_once("away", f"the judge at {self.url} is away; waiting up to {self._config.wait_s:.0f} s")
+            wait = f"waiting up to {self._config.wait_s:.0f} s"
+            self._warn_once("away", f"the judge at {self.url} is away ({self._breaker.reason}); {wait}")
         elif state is State.CLOSED:
             self._warned.discard("away")
             _log.warning("the judge at %s is back", self.url)
-
-
-def _backoff(error: Exception) -> bool | float:
-    """stamina's decision: the server's Retry-After, else exponential backoff with jitter, for transient failures."""
-    if not isinstance(error, Transient):
-        return False
-    return True if error.after_s is None else error.after_s
 
 
 def _mark_seen(answer: Answer) -> None:

@@ -8,10 +8,8 @@ times as long of the interpreter for each (benchmarks/speed/judge_client.py).
 """
 
 import json
-import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,29 +18,28 @@ import httpx
 
 from taoemb.config import JudgeConfig
 from taoemb.errors import InputError
-from taoemb.judge.answers import NoLogprobs, Probs, grade_probs
-from taoemb.judge.failures import JudgeUnavailable
+from taoemb.judge.answers import Judgment, NoAnswer, NoLogprobs, read_choice, shortened
+from taoemb.judge.failures import JudgeUnfit
+from taoemb.judge.identity import release_of
 from taoemb.judge.metrics import JudgeMetrics
+from taoemb.judge.replies import CONNECT_S, Refused, Reply, Transient, network_failure, words
 
 TOP_LOGPROBS = 20  # the most that OpenAI and vLLM give by default
 Conversation = list[dict[str, str]]
 _MEANING = {401: "wants a valid key (judge.api_key_file)", 403: "forbids access", 404: "lacks the model or route"}
-CONNECT_S = 10.0
 KEEP_ALIVE_S = 4.0  # below uvicorn's 5 s: an idle connection is closed on this side, never under a request
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_log = logging.getLogger(__name__)
+_MENDS = {  # what a refusal speaks of → the setting that mends it
+    "max_completion_tokens": "set judge.extra_body={max_tokens: null, max_completion_tokens: 1}",
+    "top_logprobs": "lower it, e.g. judge.extra_body={top_logprobs: 5}",
+    "context length": "lower judge.item_tokens, or serve the model with a longer context",
+    "maximum input length": "lower judge.item_tokens, or serve the model with a longer context",
+    "model": "set judge.model to the name that the server knows",
+}
 
 
-class Transient(Exception):
-    """A failure worth another try. `away`: it can't be this request's fault. `after_s`: the server asked to wait."""
-
-    def __init__(self, reason: str, *, away: bool, after_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.away, self.after_s = away, after_s
-
-
-class Refused(Exception):
-    """The judge answered that it will not take this request (HTTP 4xx)."""
+class NoBatchRoute(Exception):
+    """The server has no route for several conversations in one request."""
 
 
 class Endpoint:
@@ -57,6 +54,7 @@ class Endpoint:
         self.url = config.url.rstrip("/")
         self.batches = config.batch_size > 1
         self._model, self._metrics = config.model, metrics
+        self._min_mass, self._timeout_s = config.min_label_mass, config.timeout_s
         fixed = {"model": config.model, "max_tokens": 1, "temperature": 0, "logprobs": True}
         self._fixed = fixed | {"top_logprobs": TOP_LOGPROBS} | dict(config.extra_body)
         self._had_logprobs = False
@@ -73,68 +71,72 @@ class Endpoint:
             await self._session.close()
 
     async def release(self) -> str:
-        """What names the judge: the digest that GET …/models gives, else its id and root. Raises as :meth:`ask`."""
+        """What names the judge (see :mod:`taoemb.judge.identity`). Raises as :meth:`ask`."""
+        reply = await self._send("GET", "/models", None)
         try:
-            answer = await self._send("GET", "/models", None)
-        except Refused as refusal:
-            raise JudgeUnavailable(f"the judge at {self.url}/models says {refusal}; check judge.url") from None
-        models = answer.get("data") if isinstance(answer, dict) else None
-        if not isinstance(models, list) or not models or not all(isinstance(m, dict) and "id" in m for m in models):
-            raise JudgeUnavailable(f"the judge at {self.url} lists no model; set judge.release to name it")
-        model = next((model for model in models if model["id"] == self._model), models[0])
-        digest = model.get("taoemb_digest") or model.get("digest")
-        root = model.get("root")
-        return str(digest or (model["id"] if root in (None, model["id"]) else f"{model['id']} {root}"))
+            self._check(reply, "/models")
+            answer = reply.json()
+        except (Refused, Transient) as problem:
+            if isinstance(problem, Transient) and reply.status >= 300:
+                raise
+            raise JudgeUnfit(
+                f"the judge at {self.url}/models says {problem}; check judge.url, or name the judge with judge.release"
+            ) from None
+        return release_of(answer, self._model, self.url)
 
-    async def ask(self, conversations: Sequence[Conversation]) -> list[Probs | None]:
-        """Grade probabilities of each conversation; None where the answer is malformed.
+    async def ask(self, conversations: Sequence[Conversation]) -> list[Judgment | NoAnswer]:
+        """The judgment of each conversation, or why there is none.
 
         Raises Transient (try again), Refused (never), JudgeUnavailable (the judge can't be used at all).
         """
         batch = len(conversations) > 1
         route = "/chat/completions/batch" if batch else "/chat/completions"
         messages = list(conversations) if batch else conversations[0]
-        answer = await self._send("POST", route, self._fixed | {"messages": messages})
-        found: list[Probs | None] = [None] * len(conversations)
+        reply = await self._send("POST", route, self._fixed | {"messages": messages})
+        self._check(reply, route)
+        try:
+            answer = reply.completion()
+        except Refused as refusal:
+            raise self._refusal(refusal, route) from None
+        missing = NoAnswer(f'no choice for it in "{words(reply.content)}"')
+        found: list[Judgment | NoAnswer] = [missing] * len(conversations)
         choices = answer.get("choices") if isinstance(answer, dict) else None
         for choice in choices if isinstance(choices, list) else ():
             index = choice.get("index", 0) if isinstance(choice, dict) else None
-            if isinstance(index, int) and 0 <= index < len(found):
-                found[index] = self._probs(choice)
+            if isinstance(index, int) and not isinstance(index, bool) and 0 <= index < len(found):
+                once = found[index] is missing
+                found[index] = self._read(choice) if once else NoAnswer(f"two choices for one pair (index {index})")
         return found
 
-    def _probs(self, choice: Mapping[str, Any]) -> Probs | None:
+    def _read(self, choice: Mapping[str, Any]) -> Judgment | NoAnswer:
         try:
-            probs = grade_probs(choice)
+            answer = read_choice(choice, self._min_mass)
         except NoLogprobs:
             if self._had_logprobs:
-                return None
-            raise JudgeUnavailable(
+                return NoAnswer(f"no log-probabilities in {shortened(choice)}")
+            raise JudgeUnfit(
                 f"the judge at {self.url} gives no log-probabilities; use a runtime that answers `top_logprobs` (vLLM, "
-                "KServe's HuggingFace runtime, taoemb judge serve)"
+                f"KServe's HuggingFace runtime, taoemb judge serve); it answered {shortened(choice)}"
             ) from None
         self._had_logprobs = True
-        return probs
+        if answer.mass is not None:
+            self._metrics.label_mass.labels(self.url).observe(answer.mass)
+        return answer
 
-    async def _send(self, method: str, route: str, body: Mapping[str, Any] | None) -> Any:
+    async def _send(self, method: str, route: str, body: Mapping[str, Any] | None) -> Reply:
         content = None if body is None else json.dumps(body).encode()
         started = time.perf_counter()
         try:
             reply = await self._request(method, self.url + route, content)
         except (aiohttp.ClientError, OSError) as error:
             self._metrics.requests.labels(self.url, "error").inc()
-            away = not isinstance(error, TimeoutError) or isinstance(error, aiohttp.ConnectionTimeoutError)
-            raise Transient(f"{type(error).__name__}: {error}".rstrip(": "), away=away) from None
+            raise network_failure(error, self._timeout_s) from None
         finally:
             self._metrics.latency.labels(self.url).observe(time.perf_counter() - started)
         self._metrics.requests.labels(self.url, str(reply.status)).inc()
-        self._raise_for(reply, route)
-        try:
-            return json.loads(reply.content)
-        except ValueError:
-            return None  # malformed: the pairs stay unanswered
+        return reply
 
-    async def _request(self, method: str, url: str, content: bytes | None) -> "_Reply":
+    async def _request(self, method: str, url: str, content: bytes | None) -> Reply:
         if self._session is None:  # here, because it belongs to the running loop; the asker bounds what is under way
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ssl=self._certificates),
@@ -144,37 +146,25 @@ class Endpoint:
                 trust_env=self._trust_env,
             )
         async with self._session.request(method, url, data=content, allow_redirects=False) as response:
-            return _Reply(response.status, response.headers.get("retry-after", ""), await response.read())
+            return Reply(response.status, response.headers.get("retry-after", ""), await response.read())
 
-    def _raise_for(self, reply: "_Reply", route: str) -> None:
-        status = reply.status
-        if status in (408, 429) or status >= 500:
-            raise Transient(f"HTTP {status}", away=status in (429, 502, 503), after_s=_seconds(reply.retry_after))
-        if status in (404, 405) and route.endswith("/batch"):
+    def _check(self, reply: Reply, route: str) -> None:
+        if reply.status in (404, 405) and route.endswith("/batch"):
             raise NoBatchRoute
-        if status in (401, 403, 404):
-            raise JudgeUnavailable(
-                f"the judge at {self.url}{route} {_MEANING[status]}: HTTP {status} {reply.detail}; "
+        try:
+            reply.check()
+        except Refused as refusal:
+            raise self._refusal(refusal, route) from None
+
+    def _refusal(self, refusal: Refused, route: str) -> Exception:
+        """The refusal of one request, or, where it would meet every other one too, of this client."""
+        if refusal.status in (401, 403, 404):
+            return JudgeUnfit(
+                f"the judge at {self.url}{route} {_MEANING[refusal.status]}: {refusal}; "
                 f"check judge.url and judge.model ({self._model!r})"
             )
-        if status >= 300:
-            raise Refused(f"HTTP {status} {reply.detail}")
-
-
-@dataclass(frozen=True)
-class _Reply:
-    status: int
-    retry_after: str
-    content: bytes
-
-    @property
-    def detail(self) -> str:
-        """The beginning of what the judge said, on one line."""
-        return " ".join(self.content[:300].decode(errors="replace").split())
-
-
-class NoBatchRoute(Exception):
-    """The server has no route for several conversations in one request."""
+        mend = next((mend for word, mend in _MENDS.items() if word in str(refusal)), None)
+        return Refused(f"{refusal}; {mend}", refusal.status) if mend else refusal
 
 
 def _host(url: str) -> str:
@@ -198,9 +188,3 @@ def _authorization(config: JudgeConfig) -> dict[str, str]:
     if not key or not key.isascii() or not key.isprintable():
         raise InputError(f"judge.api_key_file {config.api_key_file}: expected one line with the key")
     return {"authorization": f"Bearer {key}"}
-
-
-def _seconds(retry_after: str) -> float | None:
-    """Seconds of a Retry-After header (its date form is rare and left to the backoff)."""
-    value = retry_after.strip()
-    return float(value) if value.isdecimal() else None

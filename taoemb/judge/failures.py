@@ -8,7 +8,11 @@ class JudgeFailure(TaoembError):
 
 
 class JudgeUnavailable(JudgeFailure):
-    """The judge can't be used: it stayed away for longer than `judge.wait_s`, or refuses this client for good."""
+    """The judge can't be used: it stayed away for longer than `judge.wait_s`, or it is unfit."""
+
+
+class JudgeUnfit(JudgeUnavailable):
+    """The judge answers, but not with grades, or not this client: waiting mends nothing, a setting does."""
 
 
 class JudgeChanged(JudgeFailure):

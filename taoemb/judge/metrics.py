@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+_MASSES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -16,6 +17,7 @@ class JudgeMetrics:
     pairs: Counter
     unanswered: Counter
     latency: Histogram
+    label_mass: Histogram
     breaker: Gauge
 
 
@@ -43,6 +45,13 @@ def judge_metrics(registry: CollectorRegistry) -> JudgeMetrics:
         ),
         latency=Histogram(
             "taoemb_judge_request_seconds", "Time of one HTTP request.", ["judge"], buckets=_SECONDS, registry=registry
+        ),
+        label_mass=Histogram(
+            "taoemb_judge_label_mass",
+            "Part of the first token's probability that the labels hold, of each answer that could be read.",
+            ["judge"],
+            buckets=_MASSES,
+            registry=registry,
         ),
         breaker=Gauge(
             "taoemb_judge_breaker_state",

@@ -76,6 +76,9 @@ class JudgeConfig(Section):
     timeout_s: float = Field(30.0, gt=0, description="One request.")
     wait_s: float = Field(300.0, ge=0, description="How long to keep trying while the judge is away.")
     max_unanswered: float = Field(0.1, ge=0, le=1, description="Share of unanswered pairs in a step that stops a run.")
+    min_label_mass: float = Field(
+        0.5, gt=0, le=1, description="An answer counts when the labels hold this much of the first token's probability."
+    )
     cache: Path | None = Field(None, description="SQLite file of earlier judgments, shared by all who judge.")
     extra_body: dict[str, Any] = Field(
         default_factory=dict,

@@ -20,8 +20,9 @@ def test_probabilities_are_renormalised_over_the_labels_and_variants_add_up() ->
     assert grade_probs(answer) == pytest.approx((0.2 / 0.6, 0, 0, 0.4 / 0.6))
 
 
-@given(st.lists(st.floats(-50, 0), min_size=4, max_size=4))
-def test_probabilities_sum_to_one_and_keep_the_order(logprobs: list[float]) -> None:
+@given(st.lists(st.floats(-50, 0), min_size=4, max_size=4), st.floats(0.51, 1))
+def test_probabilities_sum_to_one_and_keep_the_order(weights: list[float], mass: float) -> None:
+    logprobs = list(np.array(weights) - np.logaddexp.reduce(weights) + math.log(mass))
     probs = grade_probs(choice(*((str(i + 1), lp) for i, lp in enumerate(logprobs))))
     assert probs is not None
     assert sum(probs) == pytest.approx(1)

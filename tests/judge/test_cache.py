@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taoemb.errors import InputError
+from taoemb.judge.answers import Judgment
 from taoemb.judge.cache import JudgmentCache, key_maker
 
-PROBS = (0.125, 0.25, 0.5, 0.125)
+PROBS = Judgment((0.125, 0.25, 0.5, 0.125), 0.9)
 
 
 def write(path: Path, worker: int, start: object) -> None:
@@ -74,11 +75,11 @@ def test_several_threads_share_one_cache(tmp_path: Path) -> None:
 def test_judgments_outlive_the_process_and_the_first_one_stays(tmp_path: Path) -> None:
     cache = JudgmentCache(tmp_path / "c")
     cache.put([(b"a" * 32, PROBS)])
-    cache.put([(b"a" * 32, (1.0, 0.0, 0.0, 0.0)), (b"b" * 32, (0.0, 0.0, 0.0, 1.0))])
+    cache.put([(b"a" * 32, Judgment((1.0, 0.0, 0.0, 0.0), 1.0)), (b"b" * 32, Judgment((0.0, 0.0, 0.0, 1.0), 1.0))])
     cache.put([])
     cache.close()
     again = JudgmentCache(tmp_path / "c").get([b"a" * 32, b"b" * 32, b"c" * 32])
-    assert again == {b"a" * 32: PROBS, b"b" * 32: (0.0, 0.0, 0.0, 1.0)}
+    assert again == {b"a" * 32: PROBS, b"b" * 32: Judgment((0.0, 0.0, 0.0, 1.0), 1.0)}
 
 
 def test_more_keys_than_one_statement_takes(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from taoemb.errors import TaoembError
-from taoemb.judge.client import JudgeUnavailable
+from taoemb.judge.client import JudgeChanged, JudgeUnavailable
 from tests.judge.clients import by_title, client, items, numbered
 from tests.judge.stub import Stub, free_port, serving
 
@@ -104,7 +103,7 @@ class TestRelease:
             ([{"id": "judge", "taoemb_digest": "abc"}], "abc"),
             ([{"id": "judge", "digest": "abc"}], "abc"),
             ([{"id": "Qwen/Qwen3-8B", "root": "Qwen/Qwen3-8B"}], "Qwen/Qwen3-8B"),
-            ([{"id": "llm", "root": "/mnt/models"}], "llm /mnt/models"),
+            ([{"id": "llm", "root": "Qwen/Qwen3-8B"}], "Qwen/Qwen3-8B"),
             ([{"id": "other", "digest": "x"}, {"id": "judge", "digest": "abc"}], "abc"),
         ],
     )
@@ -148,5 +147,5 @@ class TestRelease:
             waiting = judge.submit(*numbered(6))
             time.sleep(0.2)
             other = Stub(models=lambda: {"data": [{"id": "judge", "digest": "d2"}]})
-            with serving(other, port), pytest.raises(TaoembError, match="changed from d1 to d2"):
+            with serving(other, port), pytest.raises(JudgeChanged, match="changed from d1 to d2"):
                 waiting.result(5)

@@ -33,7 +33,7 @@ def until_asked(judge, batches):
 
 def judged(relevance):
     probs_P4 = np.zeros((len(relevance), 4), dtype=np.float32)
-    return Judged(np.array(relevance, dtype=np.float32), probs_P4, 1, 2, 0, 0.5)
+    return Judged(np.array(relevance, dtype=np.float32), probs_P4, 1, 2, 0, 0.5, probs_P4.sum(1))
 
 
 @pytest.fixture
