@@ -30,9 +30,11 @@ def train_judge(settings: str, role: str, prepared: dsl.Input[dsl.Dataset], judg
     endpoint = config.judge if role == "judge" else config.heldout_judge
     if endpoint is not None and endpoint.url:
         from taoemb.judge.client import JudgeClient
+        from taoemb.judge.probe import probe
 
         with JudgeClient(endpoint) as client:
             facts = {"url": endpoint.url, "digest": client.release}
+            probe(client)
         Path(judge.path).mkdir(parents=True, exist_ok=True)
         (Path(judge.path) / "endpoint.json").write_text(json.dumps(facts), encoding="utf-8")
     else:

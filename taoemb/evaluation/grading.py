@@ -4,7 +4,7 @@ The judge that gave the reward may not grade: a release has been trained to plea
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from taoemb.data.dataset import Catalogue
 from taoemb.errors import InputError, TaoembError
 from taoemb.evaluation.systems import System
 from taoemb.judge.client import JudgeClient, Judged
+from taoemb.judge.identity import known_among
 from taoemb.judge.local import running_judge
 from taoemb.progress import progress
 
@@ -34,7 +35,7 @@ class Grading:
     release: str
     grades: dict[str, np.ndarray]  # system → (Q, depth) int8: 1–4, 0 unanswered, −1 no item
     pairs: int  # distinct pairs over all systems
-    asked: int  # of these, sent to the judge (the others came from its cache)
+    asked: int  # sent to the judge, a first probe's pairs among them (the others came from its cache)
     unanswered: int
     seconds: float
 
@@ -65,10 +66,11 @@ def heldout_client(config: Config, judge: bool | Path) -> Iterator[JudgeClient]:
         yield stack.enter_context(JudgeClient(settings))
 
 
-def refuse_reward_judge(judge: str, systems: Iterable[System]) -> None:
-    """Raise InputError when `judge` gave the reward that one of the systems was trained on."""
+def refuse_reward_judge(names: Collection[str], systems: Iterable[System]) -> None:
+    """Raise InputError when the judge of these names gave the reward that one of the systems was trained on."""
     for system in systems:
-        if judge in system.reward_judges:
+        judge = known_among(names, system.reward_judges)
+        if judge is not None:
             raise InputError(
                 f"the judge {judge[:12]} gave the reward that {system.name} ({system.source}) was trained on; "
                 "it may not grade it: give a different --judge or --judge-url"
@@ -89,12 +91,12 @@ def grade_rankings(
     }
     distinct = np.unique(np.concatenate([key.reshape(-1) for key in keys.values()]))
     distinct = distinct[distinct >= 0]
-    grades, asked = _ask(client, queries, items, distinct)
+    grades, asked, problem = _ask(client, queries, items, distinct)
     unanswered = int((grades == UNANSWERED).sum())
     if unanswered > client.config.max_unanswered * len(distinct):
         raise TaoembError(
             f"the judge at {client.config.url} left {unanswered} of {len(distinct)} pairs unanswered, more than "
-            f"{client.config.max_unanswered:.0%}; see its log, or raise heldout_judge.max_unanswered"
+            f"{client.config.max_unanswered:.0%} (heldout_judge.max_unanswered): {problem}"
         )
     table = {}
     for name, key in keys.items():
@@ -103,13 +105,17 @@ def grade_rankings(
     return Grading(client.release, table, len(distinct), asked, unanswered, perf_counter() - started)
 
 
-def _ask(client: JudgeClient, queries: Sequence[str], items: Catalogue, keys: np.ndarray) -> tuple[np.ndarray, int]:
-    """Grades (P,) int8 of pairs query · catalogue size + item row, and how many were sent to the judge."""
+def _ask(
+    client: JudgeClient, queries: Sequence[str], items: Catalogue, keys: np.ndarray
+) -> tuple[np.ndarray, int, str]:
+    """Grades (P,) int8 of pairs query · catalogue size + item row, how many were asked, and the first bad answer."""
     grades = np.zeros(len(keys), dtype=np.int8)
-    asked = 0
+    asked, problem = 0, ""
     with progress("judge", len(keys)) as bar:
 
         def take(part: slice, judged: Judged) -> int:
+            nonlocal problem
+            problem = problem or judged.problem
             answered = ~np.isnan(judged.relevance)
             labels = np.nan_to_num(judged.grade_probs).argmax(axis=1) + 1
             grades[part] = np.where(answered, labels, UNANSWERED)
@@ -127,4 +133,4 @@ def _ask(client: JudgeClient, queries: Sequence[str], items: Catalogue, keys: np
                 asked += take(first, future.result())
         for first, future in ahead:
             asked += take(first, future.result())
-    return grades, asked
+    return grades, asked, problem

@@ -25,6 +25,7 @@ from taoemb.evaluation.ranking import Ranking, rank_all
 from taoemb.evaluation.slices import slice_masks
 from taoemb.evaluation.systems import System, open_system
 from taoemb.judge.client import JudgeClient
+from taoemb.judge.probe import pairs_of, probe
 
 FORMAT = 1
 
@@ -116,11 +117,15 @@ def _measure(
     qrels = group(data.judgments, query_rows)
     texts = [data.queries.texts[row] for row in query_rows]
     masks = slice_masks([data.queries.slices[row] for row in query_rows], config.evaluation.template_slices)
+    probed = 0
     with heldout_client(config, judge) if judge else nullcontext() as client:
         if client is not None:
-            refuse_reward_judge(client.release, systems)
+            refuse_reward_judge(client.names, systems)
+            probed = probe(client, pairs_of(data))
         rankings = rank_all(systems, texts, data.items, qrels, largest_cutoff(config.evaluation), config)
         grading = None if client is None else _grade(client, texts, data, rankings, config)
+        if grading is not None:
+            grading = replace(grading, asked=grading.asked + probed)
     values = {}
     for name, ranking in rankings.items():
         values[name] = per_query(qrels, ranking.rows_QK, ranking.judged_scores_J, config.evaluation)

@@ -21,6 +21,7 @@ from taoemb.judge.agreement import CONFIDENCE, GOOD_GRADE, Graded, agreement, co
 from taoemb.judge.client import JudgeClient
 from taoemb.judge.local import running_judge
 from taoemb.judge.outputs import check_out
+from taoemb.judge.probe import pairs_of, probe
 from taoemb.progress import progress
 
 ALL = "all"
@@ -50,6 +51,7 @@ def calibrate(
     serving: AbstractContextManager[str | None] = nullcontext(config.url) if judge is None else running_judge(judge)
     with serving as url, JudgeClient(_endpoint(config, url, judge)) as client:
         release = client.release
+        probe(client, pairs_of(dataset, rows))
         probs_P4 = _grade(client, dataset, rows)
     result = _summary(dataset, rows, probs_P4) | {"judge": {"release": release, "rubric": config.rubric}}
     with new_folder(out) as folder:
@@ -84,17 +86,18 @@ def _wanted(dataset: Dataset, source: str | None) -> Judgments:
 
 def _grade(client: JudgeClient, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
     """(P, 4) grade probabilities of the judgments at `rows`; NaN where unanswered."""
-    judgments, parts = _judgments(dataset), []
+    judgments, parts, problem = _judgments(dataset), [], ""
     with progress("calibrate judge", len(rows)) as bar:
         for start in range(0, len(rows), PAIRS_AT_ONCE):
             part = rows[start : start + PAIRS_AT_ONCE]
             queries = [dataset.queries.texts[row] for row in judgments.query_rows[part]]
             judged = client.grade(queries, dataset.items.records(judgments.item_rows[part]))
             parts.append(judged.grade_probs)
+            problem = problem or judged.problem
             bar.advance(len(part))
     probs_P4 = np.concatenate(parts)
     if np.isnan(probs_P4[:, 0]).all():
-        raise TaoembError("the judge answered none of the pairs; check its log, and that it gives log-probabilities")
+        raise TaoembError(f"the judge answered none of the pairs: {problem}")
     return probs_P4
 
 

@@ -50,6 +50,7 @@ class Dispatcher:
         self._endpoint = Endpoint(config, metrics)
         self._release = config.release
         self._slots = asyncio.Semaphore(config.concurrency)
+        self._said = ""  # what the server calls itself, where the settings name it
         self._naming = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned: set[str] = set()
@@ -80,13 +81,13 @@ class Dispatcher:
     async def names(self) -> frozenset[str]:
         """The release, and, where the settings name it, also what the server says of itself now."""
         release = await self.release()
-        if self._config.release is None:
-            return frozenset({release})
-        try:
-            async with self._slots:
-                return frozenset({release, await self._endpoint.release()})
-        except (Transient, JudgeUnavailable):
-            return frozenset({release})
+        if self._config.release is not None and not self._said:
+            try:
+                async with self._slots:
+                    self._said = await self._endpoint.release()
+            except (Transient, JudgeUnavailable):
+                return frozenset({release})
+        return frozenset({release, self._said or release})
 
     def start(self, pairs: Iterable[tuple[bytes, Conversation]]) -> list[Question]:
         """Send `pairs` (key, conversation) on their way in batches."""
@@ -136,7 +137,8 @@ class Dispatcher:
                 await asyncio.gather(self._settle(questions[:half]), self._settle(questions[half:]))
                 return
             reason = "refused" if isinstance(failure, Refused) else "retries"
-            self._leave_unanswered(questions[0], reason, NoAnswer(str(failure)))
+            gave_up = isinstance(failure, _GaveUp)
+            self._leave_unanswered(questions[0], reason, NoAnswer(str(failure), gave_up=gave_up))
         else:
             for question, answer in zip(questions, answers, strict=True):
                 if isinstance(answer, NoAnswer):

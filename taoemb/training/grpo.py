@@ -25,6 +25,8 @@ from taoemb.config import GRPOConfig, JudgeConfig
 from taoemb.encoder.release import Release, save_release
 from taoemb.errors import InputError
 from taoemb.judge.client import JudgeClient, JudgeUnavailable
+from taoemb.judge.identity import known_among
+from taoemb.judge.probe import pairs_of, probe
 from taoemb.training.context import Batches, Context
 from taoemb.training.distributed import any_rank, sum_over_ranks
 from taoemb.training.engine import Engine
@@ -174,8 +176,8 @@ class RetrievalGRPO:
         return {"queries_seen": self.steps * self._config.queries}
 
     def reward_judges(self) -> list[str]:
-        """The judge of this run."""
-        return [self._judge.release]
+        """The judge of this run, under every name that it has."""
+        return sorted(self._judge.names)
 
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
         """A release that keeps its parent's item encoder when only the query tower was trained."""
@@ -230,8 +232,12 @@ def build(context: Context) -> RetrievalGRPO:
                     "grpo.heldout_every needs heldout_judge.url: a judge other than the one that gives reward"
                 )
             heldout = opened.enter_context(JudgeClient(_remembering(config.heldout_judge, context)))
-            if heldout.release == reward_release:
+            same_place = (heldout.config.url, heldout.config.model) == (config.judge.url, config.judge.model)
+            if same_place or known_among(heldout.names, judge.names):
                 raise InputError(f"heldout_judge: is the reward judge itself ({reward_release[:12]}); give another one")
+        for client in (judge, heldout):
+            if client is not None:
+                probe(client, pairs_of(context.data))
         objective = RetrievalGRPO(context, config.grpo, judge, heldout)
         opened.pop_all()
     return objective

@@ -45,6 +45,12 @@
 {{- if $missing -}}
 {{- fail (printf "the cluster lacks %s (without a cluster: --set assumeApis=true)" (join "; " (uniq $missing))) -}}
 {{- end -}}
+{{- range $key := list "judge" "heldoutJudge" -}}
+{{- $judge := index $root.Values $key -}}
+{{- if and (eq $judge.mode "vllm") (not $judge.release) (not (hasPrefix "hf://" $judge.storageUri)) -}}
+{{- fail (printf "%s.release: name the weights of %s.storageUri and their version: vLLM knows them only by the path /mnt/models, where others may lie tomorrow" $key $key) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.gateway.enabled (not .Values.encoder.enabled) -}}
 {{- fail "gateway.enabled: the gateway needs the encoder: set encoder.enabled=true, or gateway.enabled=false" -}}
 {{- end -}}

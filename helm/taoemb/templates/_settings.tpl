@@ -64,6 +64,9 @@
 {{- if $url -}}
 {{- $judge := index (index . 0).Values (index . 1) -}}
 {{- $said := dict "url" $url "model" $judge.model -}}
+{{- $weights := $judge.release -}}
+{{- if and (not $weights) (eq $judge.mode "vllm") -}}{{- $weights = trimPrefix "hf://" $judge.storageUri -}}{{- end -}}
+{{- if $weights -}}{{- $_ := set $said "release" $weights -}}{{- end -}}
 {{- if and (eq $judge.mode "external") $judge.apiKeySecret -}}
 {{- $_ := set $said "api_key_file" (printf "/etc/taoemb/%s/token" (lower (index . 1))) -}}
 {{- end -}}

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from taoemb.config import Config, EventsConfig, dump_config, load_config
 from taoemb.encoder.release import Release, load_release
 from taoemb.errors import InputError, TaoembError
-from taoemb.judge.failures import JudgeUnavailable
+from taoemb.judge.failures import JudgeUnavailable, JudgeUnfit
 from taoemb.retrieval.address import is_lite
 from taoemb.rollout.backend import Candidate
 from taoemb.rollout.drive import stored
@@ -32,7 +32,7 @@ from taoemb.serving.events.store import EventStore
 
 Part = TypeVar("Part", bound=BaseModel)
 START_S = 600.0
-JUDGE_S = 5.0  # how long a start waits to hear the judge's name
+JUDGE_S = 5.0  # how long a start waits for the judge
 _POLL_S = 0.2
 _RECORD = "rollout.json"
 
@@ -116,6 +116,9 @@ def _check_plan(plan: Plan, config: Config, judges: Sequence[str], warn: Callabl
     with Grader(judge_settings(config), plan, judges, patience_s=JUDGE_S) as grader:
         try:
             grader.check()
+            grader.probe()
+        except JudgeUnfit:
+            raise
         except JudgeUnavailable as error:
             warn(f"{error}; pages wait until it is there")
 

@@ -15,6 +15,8 @@ import numpy as np
 from taoemb.config import Config, JudgeConfig
 from taoemb.errors import InputError
 from taoemb.judge.client import JudgeClient, Judged, JudgeUnavailable
+from taoemb.judge.identity import known_among, same_judge
+from taoemb.judge.probe import PAIRS, probe
 from taoemb.rollout.plan import Plan
 from taoemb.serving.events.rows import Grade
 from taoemb.serving.events.store import EventStore
@@ -42,6 +44,8 @@ class Grader:
         self._client = JudgeClient(config.model_copy(update={"wait_s": wait_s}))
         self._asked: deque[tuple[list[tuple[str, int]], concurrent.futures.Future[Judged]]] = deque()
         """Pages under way in order: (id, number of items) of each, and the future of their grades."""
+        self._answered = False
+        """Whether this judge has answered anything; until then what it leaves unanswered may be its settings' fault."""
 
     def __enter__(self) -> "Grader":
         return self
@@ -52,12 +56,17 @@ class Grader:
     def check(self) -> str:
         """The judge's digest. Raises InputError when it gave reward in training, JudgeUnavailable when it is away."""
         judge = self._client.release
-        if judge in self._reward_judges:
+        known = known_among(self._client.names, self._reward_judges)
+        if known is not None:
             raise InputError(
-                f"the judge {judge[:12]} at {self._client.config.url} gave the reward that a release of this rollout "
+                f"the judge {known[:12]} at {self._client.config.url} gave the reward that a release of this rollout "
                 "was trained on; it may not grade it: name a different one in heldout_judge.url"
             )
         return judge
+
+    def probe(self) -> None:
+        """Raise JudgeUnfit when the judge answers, but not with grades; JudgeUnavailable when it is away."""
+        probe(self._client)
 
     def grade(self, store: EventStore, request_ids: Sequence[str], source: str | None) -> Graded:
         """Grade these pages in order as far as the judge comes in time, and keep the grades.
@@ -68,7 +77,7 @@ class Grader:
         done = 0
         try:
             judge = self.check()
-            if source not in (None, judge):
+            if source is not None and not same_judge(source, judge):
                 raise InputError(
                     f"the judge at {self._client.config.url} is {judge[:12]} now, and {str(source)[:12]} graded "
                     "earlier pages of this rollout; start that one again, or start a new rollout"
@@ -77,6 +86,9 @@ class Grader:
             while self._asked:
                 part, future = self._asked[0]
                 judged = future.result(max(0.0, deadline - time.monotonic()))
+                if self._is_unfit(judged):
+                    self._asked.clear()
+                    return Graded(done, f"the judge answered none of {judged.unanswered} pairs: {judged.problem}")
                 store.add_grades(list(_grades(part, judged, judge, time.time())))
                 self._asked.popleft()
                 done += len(part)
@@ -86,6 +98,13 @@ class Grader:
         except TimeoutError:
             return Graded(done, f"the judge graded {done} of {len(request_ids)} pages in {self._patience_s:g} s")
         return Graded(done)
+
+    def _is_unfit(self, judged: Judged) -> bool:
+        """Whether nothing of this part was answered, by a judge that should be mended before its pages are given up."""
+        pairs = len(judged.relevance)
+        if judged.unanswered < pairs:
+            self._answered = True
+        return 0 < judged.unanswered == pairs and (pairs >= PAIRS or not self._answered)
 
     def _ask(self, store: EventStore, request_ids: Sequence[str]) -> None:
         """Send those pages on their way that are not yet; what an earlier look did not wait for stays under way."""
