@@ -44,8 +44,6 @@ class NoAnswer:
     """Which setting may mend it; empty when nothing can be said."""
     mass: float | None = None
     """The labels' mass where the answer could be read."""
-    gave_up: bool = False
-    """Whether nothing came at all, however often it was tried."""
 
     def __str__(self) -> str:
         return f"{self.reason}; {self.hint}" if self.hint else self.reason

@@ -47,7 +47,6 @@ class Judged:
     unanswered: int  # pairs without an answer
     seconds: float  # from submission to the last answer
     label_mass: np.ndarray  # (P,) float32: the labels' part of the first token's probability; nan = unanswered
-    gave_up: int = 0  # unanswered pairs for which nothing came, however often it was tried
     problem: str = ""  # why the first unanswered pair has no answer: what came back, and what may mend it
 
 
@@ -196,8 +195,8 @@ class JudgeClient:
         cached = sum(key in prepared.known for key in prepared.keys)
         for outcome, count in (("cached", cached), ("asked", asked), ("unanswered", len(bad))):
             self._metrics.pairs.labels(self._dispatcher.url, outcome).inc(count)
-        gave_up, problem = sum(one.gave_up for one in bad), str(bad[0]) if bad else ""
-        return Judged(relevance(probs_P4), probs_P4, cached, asked, len(bad), seconds, mass_P, gave_up, problem)
+        problem = str(bad[0]) if bad else ""
+        return Judged(relevance(probs_P4), probs_P4, cached, asked, len(bad), seconds, mass_P, problem)
 
 
 async def _all_settled(answers: Iterable[Answer]) -> None:

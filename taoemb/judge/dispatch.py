@@ -50,6 +50,7 @@ class Dispatcher:
         self._endpoint = Endpoint(config, metrics)
         self._release = config.release
         self._slots = asyncio.Semaphore(config.concurrency)
+        self._proven = False  # whether it ever graded; until then failures speak of its settings, not of its absence
         self._said = ""  # what the server calls itself, where the settings name it
         self._naming = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -137,13 +138,13 @@ class Dispatcher:
                 await asyncio.gather(self._settle(questions[:half]), self._settle(questions[half:]))
                 return
             reason = "refused" if isinstance(failure, Refused) else "retries"
-            gave_up = isinstance(failure, _GaveUp)
-            self._leave_unanswered(questions[0], reason, NoAnswer(str(failure), gave_up=gave_up))
+            self._leave_unanswered(questions[0], reason, NoAnswer(str(failure)))
         else:
             for question, answer in zip(questions, answers, strict=True):
                 if isinstance(answer, NoAnswer):
                     self._leave_unanswered(question, "malformed", answer)
                 else:
+                    self._proven = True
                     question.answer.set_result(answer)
 
     async def _with_retries(self, conversations: Sequence[Conversation]) -> list[Judgment | NoAnswer]:
@@ -204,7 +205,8 @@ class Dispatcher:
                 return result
             except Transient as failure:
                 told = True
-                self._breaker.failure(who, str(failure), away=failure.away, after_s=failure.after_s)
+                one = who if self._proven or failure.away else 0  # as of one request: they don't open the breaker
+                self._breaker.failure(one, str(failure), away=failure.away, after_s=failure.after_s)
                 raise
             except (Refused, NoBatchRoute):
                 told = True

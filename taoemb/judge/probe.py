@@ -2,8 +2,7 @@
 
 Who is asked wrongly (a model that thinks first, another model name, no log-probabilities) fails on every pair; a pair
 that fails by itself says nothing. So the probe stops a job only where most pairs fail: how many may stay unanswered
-later on is for `judge.max_unanswered`. The first pairs go one by one, so that errors of every pair don't look like a
-judge that is away. What is answered is remembered by the client and kept in the cache.
+later on is for `judge.max_unanswered`. What is answered is remembered by the client and kept in the cache.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,6 @@ from taoemb.judge.failures import JudgeUnfit
 
 PAIRS = 16
 MOST_UNANSWERED = 0.5
-ALONE = 3  # first pairs that are asked one by one until one is answered
 Pairs = tuple[Sequence[str], Sequence[Mapping[str, Any]]]  # queries, and an item each
 
 _TITLES = ("Women's running shoes, blue", "Oak dining table for six", "USB-C cable, 2 m", "Ceramic coffee mug")
@@ -33,25 +31,14 @@ def probe(client: JudgeClient, pairs: Pairs = FIXED) -> int:
     `judge.wait_s`.
     """
     queries, items = pairs
-    asked, unanswered, problem, at = 0, 0, "", 0
-    while at < len(queries):
-        end = at + 1 if at < ALONE and unanswered == at else len(queries)
-        judged = client.probe(queries[at:end], items[at:end])
-        asked, unanswered, problem = asked + judged.asked, unanswered + judged.unanswered, problem or judged.problem
-        at = end
-        if unanswered == at and (at == ALONE or judged.gave_up):
-            break
-    _check(client, at, unanswered, problem)
-    return asked
-
-
-def _check(client: JudgeClient, pairs: int, unanswered: int, problem: str) -> None:
-    url = client.config.url
-    if pairs and unanswered == pairs:
-        raise JudgeUnfit(f"the judge at {url} answered none of the pairs, of {pairs} tried first: {problem}")
-    if unanswered > max(MOST_UNANSWERED, client.config.max_unanswered) * pairs:
-        answered = pairs - unanswered
-        raise JudgeUnfit(f"the judge at {url} answered only {answered} of {pairs} pairs tried first: {problem}")
+    judged = client.probe(queries, items)
+    url, n = client.config.url, len(queries)
+    if n and judged.unanswered == n:
+        raise JudgeUnfit(f"the judge at {url} answered none of the pairs, of {n} tried first: {judged.problem}")
+    if judged.unanswered > max(MOST_UNANSWERED, client.config.max_unanswered) * n:
+        answered = n - judged.unanswered
+        raise JudgeUnfit(f"the judge at {url} answered only {answered} of {n} pairs tried first: {judged.problem}")
+    return judged.asked
 
 
 def pairs_of(data: Dataset, judgments: np.ndarray | None = None) -> Pairs:

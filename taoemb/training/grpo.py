@@ -156,7 +156,7 @@ class RetrievalGRPO:
         if share > allowed:
             raise StopTraining(
                 f"step {group.step}: the judge left {share:.0%} of the pairs unanswered (judge.max_unanswered is "
-                f"{allowed:.0%}); look at its log, then resume with the same command"
+                f"{allowed:.0%}): {scored.problem or 'see the other ranks'}; mend it, then resume with the same command"
             )
         return scored
 

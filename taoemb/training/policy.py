@@ -126,9 +126,10 @@ def reward_metrics(scored: Scored, ranks: Ranks) -> dict[str, float]:
     sums = {name: float(values[answered_QK].sum()) for name, values in parts.items()}
     sums |= {name: float(values.sum()) for name, values in stds.items()}
     counts = {"answered": float(answered_QK.sum()), "pairs": float(answered_QK.size)}
+    sums["label_mass"] = scored.label_mass
     counts |= {"cached": float(scored.cached), "asked": float(scored.asked), "groups": float(len(stds["reward_std"]))}
     total = sum_over_ranks(sums | counts, ranks.device)
-    means = {name: total[name] / total["answered"] for name in parts if total["answered"]}
+    means = {name: total[name] / total["answered"] for name in (*parts, "label_mass") if total["answered"]}
     means |= {name: total[name] / total["groups"] for name in stds if total["groups"]}
     return means | {
         "unanswered_share": 1 - total["answered"] / total["pairs"],

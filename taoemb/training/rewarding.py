@@ -29,6 +29,8 @@ class Scored:
     asked: int
     unanswered: int
     judge_s: float  # from the question to the last answer
+    label_mass: float = 0.0  # the labels' part of the first token's probability, summed over answered pairs
+    problem: str = ""  # why the first unanswered pair has no answer
 
 
 class Rewarder:
@@ -60,7 +62,9 @@ class Rewarder:
         judged = judging.result()
         relevance_QK = judged.relevance.reshape(rows_QK.shape)
         rewards = combine(relevance_QK, self._quality_N[rows_QK], exclusivity_QK, self._config)
-        return Scored(rewards, judged.cached, judged.asked, judged.unanswered, judged.seconds)
+        mass = float(np.nansum(judged.label_mass))
+        counts = judged.cached, judged.asked, judged.unanswered
+        return Scored(rewards, *counts, judged.seconds, mass, judged.problem)
 
     def _exclusivity(self, texts: list[str], rows_QK: np.ndarray) -> np.ndarray:
         if self._config.exclusivity == 0:

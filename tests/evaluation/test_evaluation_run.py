@@ -10,6 +10,7 @@ from taoemb.config import JudgeConfig
 from taoemb.errors import InputError, TaoembError
 from taoemb.evaluation import artefacts
 from taoemb.evaluation.run import compare_systems, evaluate
+from taoemb.judge.probe import PAIRS
 
 FILES = ["evaluation.json", "metrics.json", "per_query.parquet", "report.html", "run.parquet"]
 
@@ -134,7 +135,9 @@ def test_a_judge_alone_can_grade_a_dataset_without_judgments(shop, child, settin
     metrics = evaluation["systems"]["release"]["metrics"]
     assert set(metrics) == {"judge_goodrate@5", "judge_query_goodrate@5"}
     assert metrics["judge_goodrate@5"]["all"]["queries"] == 6
-    assert len(rule_judge.asked) == 30
+    assert evaluation["judge"]["pairs"] == 30
+    assert len(rule_judge.asked) == len(set(rule_judge.asked)) == evaluation["judge"]["asked"]
+    assert 30 <= len(rule_judge.asked) <= 30 + PAIRS  # with those that the judge is tried with first
 
 
 def test_unanswered_pairs_are_left_out_and_counted(shop, child, settings, rule_judge, tmp_path):

@@ -89,7 +89,8 @@ def test_a_batch_gives_one_choice_a_conversation(url: str) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_our_client_and_many_at_once(url: str, batch_size: int) -> None:
-    config = JudgeConfig(url=url, batch_size=batch_size, concurrency=8)
+    untrained = 1e-6  # knows nothing of labels: what matters here is that every question gets its own answer
+    config = JudgeConfig(url=url, batch_size=batch_size, concurrency=8, min_label_mass=untrained)
     queries = [f"query {i}" for i in range(40)]
     with JudgeClient(config, registry=CollectorRegistry()) as judge, ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(judge.grade, queries, [{"title": f"{n}"}] * 40) for n in range(4)]

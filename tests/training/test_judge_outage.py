@@ -7,6 +7,7 @@ import time
 
 from starlette.responses import JSONResponse
 
+from taoemb.judge.probe import PAIRS
 from tests.judge.stub import Stub, free_port, serving
 from tests.training.conftest import records
 
@@ -72,9 +73,22 @@ def test_unanswered_pairs_are_masked_and_counted(train, release, judge, tmp_path
 
 
 def test_too_many_unanswered_pairs_stop_the_run(start, release, judge, tmp_path):
-    judge.change = lambda answer: answer | {"choices": []}
+    judge.change = lambda answer: answer if len(judge.pairs) <= PAIRS else answer | {"choices": []}
     job = start("grpo", tmp_path / "run", f"judge.url={judge.url}", release=release)
     said = job.communicate(timeout=120)[1]
     assert job.returncode == 1
     assert "unanswered" in said.splitlines()[-1]
+    assert "no choice for it" in said.splitlines()[-1]
+    assert not (tmp_path / "run" / "release").exists()
+
+
+def test_awkward_judge_that_answers_nothing_is_found_before_anything_is_embedded(start, release, judge, tmp_path):
+    judge.change = lambda answer: answer | {"choices": []}
+    job = start("grpo", tmp_path / "run", f"judge.url={judge.url}", release=release)
+    said = job.communicate(timeout=120)[1]
+    assert job.returncode == 1
+    assert "answered none of the pairs, of" in said.splitlines()[-1]
+    assert "no choice for it" in said.splitlines()[-1]
+    assert "step 1" not in said
+    assert len(judge.pairs) <= PAIRS
     assert not (tmp_path / "run" / "release").exists()
