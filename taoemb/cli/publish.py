@@ -46,6 +46,7 @@ def publish(
     """Embed a catalogue with a release's item encoder, verify it, and make the release the one that is searched."""
     tree = with_uri(settings(config, set_), milvus)
     from taoemb.encoder.release import load_release
+    from taoemb.encoder.remarks import warn_of
     from taoemb.errors import InputError
     from taoemb.retrieval import bulk as bulks
     from taoemb.retrieval.publish import publish as run
@@ -63,6 +64,7 @@ def publish(
     if bulk is not None:
         bulks.check_importable(tree.milvus)
     opened = load_release(release)
+    warn_of(opened, tree.encoder)
     if bulk is not None and shards is not None:
         from taoemb.jobs.shards import run_shards
 

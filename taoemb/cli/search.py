@@ -27,7 +27,7 @@ def search(
     tree = with_uri(settings(config, set_), milvus)
     from taoemb.retrieval.search import search as run
 
-    digest, hits = run(query, tree.milvus, release, k, filter)
+    digest, hits = run(query, tree.milvus, release, k, filter, tree.encoder)
     rows = [(hit.title or hit.item_id, hit.brand or "", _price(hit.price), f"{hit.score:.3f}") for hit in hits]
     result = {"query": query, "release": digest, "hits": [dataclasses.asdict(hit) for hit in hits]}
     title = f"{query} (release {digest[:16]})"

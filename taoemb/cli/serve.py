@@ -61,6 +61,7 @@ def encoder(
         host=host,
         name=name,
         config=tree.encoder_server,
+        encoder=tree.encoder,
         exit_with_parent=exit_with_parent,
         on_ready=tell,
     )

@@ -89,11 +89,6 @@ def mine(records: Sequence[dict[str, Any]]) -> Mined:
     return Mined(items, _index(items, records), _spellings(records, types))
 
 
-def _read(record: dict[str, Any], breaks: frozenset[str]) -> Item:
-    chunks, after = read_chunks(record["title"], record.get("brand"), breaks)
-    return Item(record["title"], brand_name(record.get("brand")), chunks, after)
-
-
 def read_chunks(text: str, brand: str | None, endings: frozenset[str]) -> tuple[list[Phrase], list[str]]:
     """Runs of plain words in a text, stemmed, and the words behind a preposition (up to a semicolon or dash).
 

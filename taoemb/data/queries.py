@@ -1,7 +1,7 @@
 """Makes training queries for a catalogue that has no query log, and grades items for them by rules.
 
 It reads items.parquet and nothing else: no human judgment can leak into training. What a query asks for is known (its
-type and facets, see asking.py), so an item's grade follows from what was mined of it:
+type and facets, see query_writer.py), so an item's grade follows from what was mined of it:
 
 - 4 Excellent: the type (or another word for it) and every facet;
 - 3 Related: the type, every hard facet (series, feature, what it is for), and exactly one soft facet (brand, value,
@@ -22,12 +22,12 @@ import numpy as np
 import pyarrow as pa
 
 from taoemb.config import QueryGenerationConfig
-from taoemb.data.asking import Asked, Asker
 from taoemb.data.dataset import Catalogue, open_catalogue
 from taoemb.data.facets import Facet
 from taoemb.data.files import check_target, link, new_folder, write_table
 from taoemb.data.lexicon import class_of
 from taoemb.data.mining import Mined, mine
+from taoemb.data.query_writer import Asked, QueryWriter
 from taoemb.data.schemas import JUDGMENTS, PAIRS, QUERIES, SPEC, file_name
 from taoemb.data.words import near_duplicate_key, stem, tokens
 from taoemb.errors import InputError
@@ -57,12 +57,12 @@ def generate_queries(data: Path, out: Path, config: QueryGenerationConfig) -> di
     clicked: list[np.ndarray] = []
     known: list[np.ndarray] = []
     seen: set[tuple[str, ...]] = set()
-    asker = Asker(mined, rng, config.kinds)
+    writer = QueryWriter(mined, rng, config.kinds)
     with progress("generating queries", config.count) as bar:
         misses = 0
         while len(asked) < config.count and misses < _MISSES:
             misses += 1
-            query = asker.ask()
+            query = writer.write()
             if query is None or (key := _key(query)) in seen:
                 continue
             grades = rules.grade(query)

@@ -19,8 +19,9 @@ WORTH_CONVERTING = 10_000
 def bulk_embedder(encoder: Encoder, kind: Kind, expected: int) -> Embed:
     """What embeds about `expected` texts, `encoder.bulk_backend` being obeyed; use it while the weights stay.
 
-    A GPU always runs torch. Raises InputError when `openvino` is asked for and not installed, can't hold the model,
-    or its vectors differ from torch's; `auto` says so on standard error and takes torch.
+    A GPU always runs torch, and so does `auto` with compiled layers. Raises InputError when `openvino` is asked for and
+    not installed, can't hold the model, or its vectors differ from torch's; `auto` says so on standard error and takes
+    torch.
     """
 
     def torch_encode(texts: Sequence[str], progress: Progress | None) -> np.ndarray:
@@ -30,7 +31,9 @@ def bulk_embedder(encoder: Encoder, kind: Kind, expected: int) -> Embed:
     if encoder.device.type != "cpu" or wanted == "torch":
         return torch_encode
     installed = importlib.util.find_spec("openvino") is not None
-    if wanted == "auto" and (not installed or expected < WORTH_CONVERTING):
+    if wanted == "openvino" and encoder.compiled:
+        raise InputError("encoder.bulk_backend openvino: not with encoder.compile, which is torch's; leave one out")
+    if wanted == "auto" and (encoder.compiled or not installed or expected < WORTH_CONVERTING):
         return torch_encode
     if not installed:
         raise InputError("encoder.bulk_backend openvino: not installed; pip install openvino, or use torch")

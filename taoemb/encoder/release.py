@@ -39,7 +39,8 @@ from taoemb.storage import new_folder
 
 __all__ = ["Manifest", "Release", "bind_collection", "collection_name", "load_release", "save_release"]
 
-_RUNTIME = {"lora", "attention", "tokens_per_batch", "precision", "bulk_backend", "trust_remote_code"}
+RUNTIME = ("lora", "attention", "compile", "tokens_per_batch", "precision", "bulk_backend", "trust_remote_code")
+"""Settings of `encoder.*` that hold for a release as for any model; `encoder.remarks` tells of the others."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Release:
     ) -> Encoder:
         """The encoder of queries, as the manifest describes it.
 
-        `config` adds what is no part of a release: adapters, attention, batch size, remote code, and the precision
-        unless that is given.
+        `config` adds what is no part of a release (`RUNTIME`): adapters, attention, compiled layers, batch size, remote
+        code, and the precision unless that is given.
         """
         return self._load(self.path, device, precision, config)
 
@@ -90,7 +91,7 @@ class Release:
         precision: BulkPrecision | None,
         config: EncoderConfig | None,
     ) -> Encoder:
-        runtime = (config or EncoderConfig.model_validate({})).model_dump(include=_RUNTIME) | (
+        runtime = (config or EncoderConfig.model_validate({})).model_dump(include=set(RUNTIME)) | (
             {"precision": precision} if precision else {}
         )
         return load(ModelSource.of_release(folder, self.manifest), EncoderConfig.model_validate(runtime)).to(device)

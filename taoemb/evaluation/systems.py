@@ -45,6 +45,7 @@ class System:
                 "base_model": manifest.base_model,
                 "parent": manifest.parent,
                 "reward_judges": list(self.reward_judges),
+                "alarms": list(manifest.training.get("alarms", ())),
             }
         return said
 
@@ -52,14 +53,17 @@ class System:
 def open_system(name: str, source: str | Path, config: EncoderConfig) -> System:
     """Find what `source` names: "bm25", a release folder (verified), or a model folder, hub id or packaged model.
 
-    Raises InputError when it is not there.
+    Raises InputError when it is not there. Settings that a release overrides are told on standard error.
     """
     if str(source) == BM25:
         return System(name, "bm25", BM25)
     if (Path(source) / MANIFEST).exists():
         from taoemb.encoder.release import load_release
+        from taoemb.encoder.remarks import warn_of
 
-        return System(name, "release", str(source), load_release(Path(source)))
+        release = load_release(Path(source))
+        warn_of(release, config)
+        return System(name, "release", str(source), release)
     from taoemb.encoder.sources import find_model
 
     try:

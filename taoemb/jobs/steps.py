@@ -27,8 +27,8 @@ STAGES = {
     "grpo": ("encoder", "judge", "judge_server", "heldout_judge", "rewards", "grpo", "engine", "job"),
     "evaluate": ("encoder", "judge", "judge_server", "heldout_judge", "evaluation", "gate"),
     "gate": ("gate",),
-    "publish": ("milvus",),
-    "rollout": ("judge", "heldout_judge", "milvus", "encoder_server", "gateway", "events"),
+    "publish": ("encoder", "milvus"),
+    "rollout": ("encoder", "judge", "heldout_judge", "milvus", "encoder_server", "gateway", "events"),
 }
 """The sections of the settings that each step reads: a step runs again only when its own part changes."""
 

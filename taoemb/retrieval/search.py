@@ -2,19 +2,25 @@
 
 from pathlib import Path
 
-from taoemb.config import MilvusConfig
+from taoemb.config import EncoderConfig, MilvusConfig
 from taoemb.encoder.release import Release, load_release
 from taoemb.errors import InputError
 from taoemb.retrieval.milvus import Hit, MilvusStore
 
 
 def search(
-    query: str, config: MilvusConfig, release: str | Path | None = None, k: int = 10, filter: str = ""
+    query: str,
+    config: MilvusConfig,
+    release: str | Path | None = None,
+    k: int = 10,
+    filter: str = "",
+    encoder: EncoderConfig | None = None,
 ) -> tuple[str, list[Hit]]:
     """The digest of the release that answered, and its `k` best items for `query`.
 
-    `release` is a release folder, a published digest or its start; default: the active release. Raises InputError when
-    nothing is published, when the release's folder is gone or holds another one, or when it is not bound here.
+    `release` is a release folder, a published digest or its start; default: the active release. `encoder` adds what is
+    no part of a release (attention, remote code). Raises InputError when nothing is published, when the release's
+    folder is gone or holds another one, or when it is not bound here.
     """
     if not query.strip():
         raise InputError("the query is empty; give some words to search for")
@@ -24,7 +30,9 @@ def search(
         if given is None:
             given = _recorded(store, str(release) if release is not None else None)
         store.binding(given.manifest.digest)
-        vectors = given.query_encoder().encode([query], "query")
+        vectors = given.query_encoder(config=encoder and encoder.model_copy(update={"lora": None})).encode(
+            [query], "query"
+        )
         (hits,) = store.search(vectors, given.manifest.digest, k, filter)
     return given.manifest.digest, hits
 

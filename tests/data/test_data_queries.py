@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from taoemb.config import QueryGenerationConfig
-from taoemb.data.asking import Asked
 from taoemb.data.dataset import open_dataset
 from taoemb.data.facets import brand_name, measures
 from taoemb.data.lexicon import everyday
 from taoemb.data.mining import mine, read_chunks
 from taoemb.data.queries import Rules, generate_queries
+from taoemb.data.query_writer import Asked
 from taoemb.data.schemas import ITEMS
 from taoemb.data.validate import validate
 from taoemb.data.words import near_duplicate_key, tokens

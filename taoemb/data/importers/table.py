@@ -1,8 +1,8 @@
 """Turns the rows of one source file into one table of the contract; an unreadable value is an error with its place."""
 
 from array import array
-from collections.abc import Callable
-from itertools import chain, islice
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,23 @@ class Table:
         taken = set(self.column_of.values())
         self.others = [name for name in source.columns if name not in taken]
         refuse_twice(source.path, source.columns, source.columns if rest else taken)
+        signals = [field for field in self.column_of if field.startswith(SIGNAL_PREFIX)]
+        self.schema = pa.schema([*SCHEMAS[self.name], *((field, SIGNAL) for field in signals)])
         self._read: dict[str, Callable[[Any], Any]] = {
             field: self._reader(field) for field in self.column_of if not field.startswith(ATTRIBUTE)
         }
 
     def write(self, folder: Path) -> int:
-        """Write the table in batches. Returns the number of rows. Raises InputError when there are none."""
+        """Write the table. Returns the number of rows. Raises InputError when there are none, or one can't be read."""
+        return write_table(folder / file_name(self.name), self.batches(), self.schema)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of the file as rows of the contract."""
         rows = self.source.rows(set(self.source.columns) if self.rest else self._needed())
-        first = list(islice(rows, _BATCH))
-        if not first:
+        for part in iter(lambda: list(islice(rows, _BATCH)), []):
+            yield self._batch(part)
+        if not self.places:
             raise InputError(f"{self.source.path}: holds no rows")
-        schema = self._schema()
-        parts = chain([first], iter(lambda: list(islice(rows, _BATCH)), []))
-        return write_table(folder / file_name(self.name), (self._batch(part, schema) for part in parts), schema)
 
     def explain(self, violation: Violation) -> str:
         """A violation of the written table, in words of the file it came from."""
@@ -88,14 +92,10 @@ class Table:
         paths = self.column_of.values()
         return {name for name in self.source.columns for path in paths if path == name or path.startswith(f"{name}.")}
 
-    def _schema(self) -> pa.Schema:
-        signals = [field for field in self.column_of if field.startswith(SIGNAL_PREFIX)]
-        return pa.schema([*SCHEMAS[self.name], *((field, SIGNAL) for field in signals)])
-
-    def _batch(self, rows: Cells, schema: pa.Schema) -> pa.RecordBatch:
+    def _batch(self, rows: Cells) -> pa.RecordBatch:
         self.places.extend(place for place, _ in rows)
         columns = []
-        for field in schema:
+        for field in self.schema:
             if field.name == "attributes":
                 values: list[Any] = [list(self._attributes(place, row).items()) for place, row in rows]
             elif field.name in self._read:
@@ -103,7 +103,7 @@ class Table:
             else:
                 values = [None] * len(rows)
             columns.append(pa.array(values, field.type))
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _column(self, field: str, rows: Cells) -> list[Any]:
         column, read = self.column_of[field], self._read[field]

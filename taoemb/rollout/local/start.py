@@ -156,7 +156,7 @@ def _backend(folder: Path, config: Config, replicas: int) -> LocalBackend:
     backend = LocalBackend(folder, config, replicas)
     if backend.gateway_url() is not None:
         before = load_config(file)
-        for section in ("encoder_server", "gateway", "milvus", "events"):
+        for section in ("encoder", "encoder_server", "gateway", "milvus", "events"):
             if before.model_dump()[section] != config.model_dump()[section]:
                 raise InputError(f"{section}: its processes run with other settings; `taoemb rollout stop` them first")
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ collection they belong to.
 from collections.abc import Callable
 from pathlib import Path
 
-from taoemb.config import EncoderServerConfig
+from taoemb.config import EncoderConfig, EncoderServerConfig
 from taoemb.encoder.manifest import read_manifest
 from taoemb.hosting.entry import check_port, import_kserve, stop_with_parent
 from taoemb.hosting.pauses import spare_what_stays
@@ -21,14 +21,16 @@ def serve_encoder(
     host: str = "127.0.0.1",
     name: str = "encoder",
     config: EncoderServerConfig | None = None,
+    encoder: EncoderConfig | None = None,
     exit_with_parent: bool = False,
     on_ready: Callable[[str], None] = lambda digest: None,
 ) -> None:
     """Serve the query encoder of the release folder until SIGTERM or SIGINT.
 
-    `on_ready` is called with the release's digest once requests are taken: the model is checked and warm by then. With
-    `exit_with_parent` the server also stops when its standard input ends. Raises InputError for a port in use, or a
-    release, backend or precision that can't be served.
+    `encoder` adds what is no part of a release (attention, compiled layers, remote code). `on_ready` is called with the
+    release's digest once requests are taken: the model is checked and warm by then. With `exit_with_parent` the server
+    also stops when its standard input ends. Raises InputError for a port in use, or a release, backend or precision
+    that can't be served.
     """
     config = config or EncoderServerConfig()
     if exit_with_parent:
@@ -46,7 +48,7 @@ def serve_encoder(
     from taoemb.serving.encoder.protocols import Served
     from taoemb.serving.encoder.routes import EncoderRoutes
 
-    model = load_query_model(release, config)
+    model = load_query_model(release, config, encoder)
     metrics = encoder_metrics(REGISTRY)
     metrics.release.info({"digest": model.digest, "backend": config.backend, "precision": config.precision})
     metrics.min_cosine.set(model.min_cosine)

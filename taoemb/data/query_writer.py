@@ -45,7 +45,7 @@ class _NoFit(Exception):
     """The item has nothing to make this kind of query from."""
 
 
-class Asker:
+class QueryWriter:
     """Draws anchors and writes one query at a time."""
 
     def __init__(self, mined: Mined, rng: np.random.Generator, kinds: Mapping[str, float]) -> None:
@@ -75,7 +75,7 @@ class Asker:
             "negation": lambda draft: self._feature(draft, "lacks", "without"),
         }
 
-    def ask(self) -> Asked | None:
+    def write(self) -> Asked | None:
         """One query of a random kind; None when its random anchor cannot give it."""
         row = self._anchor()
         kind = self.kinds[int(self.rng.choice(len(self.kinds), p=self.weights))]
