@@ -22,7 +22,7 @@ from taoemb.training.distributed import Ranks
 from taoemb.training.engine import Engine
 from taoemb.training.groups import Group, group_scores
 from taoemb.training.policy import PolicyUpdate
-from taoemb.training.rewarding import Scored, Scoring
+from taoemb.training.rewarding import Scored
 from taoemb.training.timing import Stopwatch
 from taoemb.training.towers import open_towers
 
@@ -58,7 +58,7 @@ class GrpoStep:
             reference_QK = group_scores(vectors_QD, self._bank.vectors(items_QK))
         if self._config.towers != "query":
             rows_QK = rows_QK % self._items
-        group = Group(step, query_rows, rows_QK, None, reference_QK, Scoring(Future()))
+        group = Group(step, query_rows, rows_QK, None, reference_QK, Future())
         self._update.train(group, random_rewards(rows_QK.shape, step), watch)
         return rows_QK.size
 

@@ -11,7 +11,6 @@ import typer
 
 from taoemb import __version__
 from taoemb.cli import data, demo, evaluate, judge, pipeline, publish, releases, rollout, search, serve, train
-from taoemb.config import let_threads_sleep
 from taoemb.errors import TaoembError
 from taoemb.plain import one_line
 from taoemb.storage import refusal
@@ -61,6 +60,9 @@ def root(
     debug: bool = typer.Option(False, "--debug", help="Show a traceback on failure (anywhere on the line)."),
 ) -> None:
     """Train, publish and roll out a dense-retrieval encoder with Retrieval-GRPO."""
+    from taoemb.config import let_threads_sleep  # here: help must not wait for the settings tree
+
+    let_threads_sleep()
 
 
 def _unforeseen(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
@@ -81,7 +83,6 @@ def _speak_any_text() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line: exit 0 done, 1 failed while running, 2 bad usage or bad input, 130 interrupted."""
-    let_threads_sleep()
     _speak_any_text()
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args

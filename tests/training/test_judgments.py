@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from taoemb.judge.probe import PAIRS
 from taoemb.training.checkpoint import RunFolder
 from taoemb.training.distributed import Ranks
 
@@ -13,7 +14,7 @@ STEPS = "grpo.steps=10"  # two passes over the 40 queries
 def test_without_a_cache_named_the_run_keeps_its_own(train, release, judge, tmp_path):
     out = tmp_path / "run"
     got = train("grpo", out, f"judge.url={judge.url}", STEPS, release=release, ranks=2)
-    assert len(judge.pairs) == len(set(judge.pairs)) == sum(r["judge_asked"] for r in got)
+    assert len(judge.pairs) == len(set(judge.pairs)) == PAIRS + sum(r["judge_asked"] for r in got)
     assert all(r["judge_hit_rate"] > 0 for r in got[5:])
     assert [path.name for path in out.glob("*.sqlite*")] == ["judgments.sqlite"]
 
