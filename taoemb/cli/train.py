@@ -160,11 +160,14 @@ def _train(run: Run, tree: "Config") -> None:
 
         print(yaml.safe_dump(render_training(work, tree).body, sort_keys=False), end="")
         return
+    finished = run.out / "summary.json"
+    before = finished.read_bytes() if finished.is_file() else b""
     run_training(work, tree, detach=run.detach)
-    if run.detach or not (run.out / "summary.json").is_file():
+    if run.detach or not finished.is_file():
         emit({"job": work.name, "out": str(run.out), "state": "submitted" if run.detach else "done"}, run.as_json)
         return
-    summary = json.loads((run.out / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(finished.read_text(encoding="utf-8"))
+    summary["finished_before"] = finished.read_bytes() == before
     rows = [(name, summary[name]) for name in ("release", "digest", "steps", "resumed_at", "seconds")]
     rows += [(name, value) for name, value in summary["last"].items() if not name.startswith("time/")]
     emit(summary, run.as_json, table=(("", ""), rows))

@@ -86,6 +86,10 @@ class Catalogue:
             raise InputError(f"item template names {unknown[0]!r}, which is no column of the catalogue")
         return [template.render(record) for record in self._records(rows, template.fields)]
 
+    def table(self) -> pa.Table:
+        """All columns as they are."""
+        return self._table
+
     def column(self, name: str) -> pa.ChunkedArray:
         """One column; a column of the contract that the file lacks is all null. Raises InputError on any other name."""
         if name not in self._table.column_names:

@@ -15,6 +15,7 @@ from taoemb.config import rank_environment
 from taoemb.jobs.work import Ended, run_job
 
 POLL_S = 0.2
+INTERRUPTED = 130  # exit code of a rank that a signal stopped, its checkpoint written
 GRACE_S = 120.0  # for ranks to write their checkpoint after a signal
 
 
@@ -36,7 +37,8 @@ class LocalProcesses:
         """Start every rank."""
         port = free_port()
         self._processes = [
-            subprocess.Popen(self._command, env=rank_environment(rank, self._ranks, port))
+            # Its own group: Ctrl-C of a terminal reaches this process alone, which stops the ranks in order.
+            subprocess.Popen(self._command, env=rank_environment(rank, self._ranks, port), process_group=0)
             for rank in range(self._ranks)
         ]
 
@@ -45,10 +47,12 @@ class LocalProcesses:
         return iter(())
 
     def wait(self) -> Ended:
-        """Until all ranks have ended; the first one that fails stops the others."""
+        """Until all ranks have ended; the first one that fails stops the others. One that was told to stop: Ctrl-C."""
         code = _wait(self._processes)
         if code == 0:
             return Ended("done")
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         if code < 0:
             return Ended("failed", f"was ended by signal {-code}; out of memory? The same command resumes")
         reason = f"ended with exit code {code}; its reason is in the line above"

@@ -162,8 +162,14 @@ def _identity(settings: str, inputs: Mapping[str, Path]) -> list[str]:
     """What makes a training another one: its settings and inputs, and not where it runs."""
     asked = settings_from(settings)
     sections = sorted(asked.model_fields_set - {"job"})
-    given = [f"{name}={path}" for name, path in sorted(inputs.items())]
+    given = [f"{name}={_content(path)}" for name, path in sorted(inputs.items())]
     return [settings_text(asked, sections) if sections else "", *given]
+
+
+def _content(folder: Path) -> str:
+    """What is in a dataset or a release."""
+    manifest = folder / "release.json"
+    return json.loads(manifest.read_text(encoding="utf-8"))["digest"] if manifest.is_file() else fingerprint(folder)
 
 
 def _staged(source: Path, target: Path) -> Path:

@@ -1,6 +1,9 @@
 """A training run as a job: its arguments, the same in every place, and the place that the settings choose."""
 
+import signal
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +47,28 @@ def run_training(work: Work, config: Config, *, run: str = "", detach: bool = Fa
         if detach:
             raise InputError("--detach: only a job on a cluster goes on alone; add --set job.backend=trainjob")
         _refuse_nodes(config)
-        run_job(LocalProcesses(work.module, work.args, config.job.ranks or 1), work.title)
+        with _signals_interrupt():
+            run_job(LocalProcesses(work.module, work.args, config.job.ranks or 1), work.title)
         return
     job = _on_cluster(work, config, run)
     if detach:
         job.submit()
         return
     run_job(job, work.title, retries=config.job.retries, backoff_s=config.job.backoff_s)
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM, and a terminal that goes away, stop the ranks as Ctrl-C does: they would train on without a parent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    earlier = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def render_training(work: Work, config: Config) -> Manifest:

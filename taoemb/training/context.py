@@ -13,8 +13,8 @@ from taoemb.encoder.release import Release
 from taoemb.encoder.text import ItemTemplate
 from taoemb.errors import InputError
 from taoemb.training.attention import choose_attention
-from taoemb.training.checkpoint import RunFolder
 from taoemb.training.distributed import Ranks, check_divisible
+from taoemb.training.folder import RunFolder
 from taoemb.training.sampling import FalseNegatives, Positives, QueryOrder
 
 

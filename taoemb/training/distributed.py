@@ -2,11 +2,11 @@
 
 import datetime
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from taoemb.config import distributed_env
-from taoemb.errors import InputError
+from taoemb.errors import InputError, TaoembError
 
 Rows = TypeVar("Rows", np.ndarray, Tensor)
+T = TypeVar("T")
 TIMEOUT = datetime.timedelta(hours=2)  # a rank may wait this long for another one's judge
 
 
@@ -118,3 +119,42 @@ def mean_over_ranks(values: dict[str, float], ranks: Ranks) -> dict[str, float]:
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on any rank; all ranks get the same answer."""
     return sum_over_ranks({"flag": float(flag)}, device)["flag"] > 0
+
+
+class StoppedElsewhere(TaoembError):
+    """Another rank stopped the job; it says why, and this one ends with the same exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("another rank stopped the job; it says why")
+        self.exit_code = code
+
+
+def first_trouble(trouble: str, ranks: Ranks) -> str:
+    """The first rank's trouble that is not empty; every rank gets the same (all ranks call)."""
+    if ranks.world_size == 1:
+        return trouble
+    every: list[str] = [""] * ranks.world_size
+    dist.all_gather_object(every, trouble)
+    return next((said for said in every if said), "")
+
+
+def on_main(ranks: Ranks, work: Callable[[], T]) -> T:
+    """What `work` gives on the main rank, on every rank (all ranks call); it must pickle.
+
+    A TaoembError of it is raised on the main rank, and StoppedElsewhere on the others.
+    """
+    if ranks.world_size == 1:
+        return work()
+    told: list[Any] = [None, 0]
+    failure: TaoembError | None = None
+    if ranks.main:
+        try:
+            told[0] = work()
+        except TaoembError as error:
+            failure, told[1] = error, error.exit_code
+    dist.broadcast_object_list(told, src=0)
+    if failure is not None:
+        raise failure
+    if told[1]:
+        raise StoppedElsewhere(told[1])
+    return told[0]

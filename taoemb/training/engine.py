@@ -79,6 +79,13 @@ def _turn_dropout_off(encoder: Encoder) -> None:
             module.p = 0.0
 
 
+def _sizes(encoder: Encoder) -> tuple[int, int]:
+    """About the bytes of a release and of a checkpoint: float32 weights; these, a master copy and Adam's moments."""
+    weights = sum(p.numel() for p in encoder.parameters())
+    trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    return 4 * weights, 4 * weights + 12 * trained
+
+
 class Engine:
     """An encoder, its optimiser and DeepSpeed's sharding of both."""
 
@@ -94,6 +101,7 @@ class Engine:
         with contextlib.redirect_stdout(io.StringIO()):
             deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), dist_init_required=False)
         self._optim, self._steps, self._stage = optim, steps, config.zero_stage
+        self.release_bytes, self.checkpoint_bytes = _sizes(encoder)
         self.accumulation = config.gradient_accumulation
         self.encoder = encoder.to(ranks.device)
         if config.gradient_checkpointing:
@@ -138,8 +146,15 @@ class Engine:
         return {"lr": rate, "grad_norm": float(own_norm if norm is None else norm)}
 
     def save(self, folder: Path, tag: str) -> None:
-        """Write the sharded state under folder/tag (all ranks call)."""
-        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
+        """Write the sharded state under folder/tag (all ranks call). Raises OSError or RuntimeError on a full disk."""
+        try:
+            self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
+        except (OSError, RuntimeError):
+            # The other ranks wait at the end of DeepSpeed's own save: meet them there, so that they hear of it.
+            if self._stage == 3:
+                self._engine.optimizer.checkpoint_event_epilogue()
+            torch.distributed.barrier()
+            raise
 
     def load(self, folder: Path, tag: str) -> None:
         """Read what `save` wrote (all ranks call)."""

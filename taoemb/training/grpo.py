@@ -13,7 +13,7 @@ torchrun or the DeepSpeed launcher.
 import copy
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -24,14 +24,15 @@ from torch import Tensor
 from taoemb.config import GRPOConfig, JudgeConfig
 from taoemb.encoder.release import Release, save_release
 from taoemb.errors import InputError
-from taoemb.judge.client import JudgeClient, JudgeUnavailable
+from taoemb.judge.client import JudgeClient, JudgeFailure
 from taoemb.judge.identity import known_among
 from taoemb.judge.probe import pairs_of, probe
 from taoemb.training.context import Batches, Context
-from taoemb.training.distributed import any_rank, sum_over_ranks
+from taoemb.training.distributed import first_trouble, on_main, sum_over_ranks
 from taoemb.training.engine import Engine
 from taoemb.training.groups import BatchPool, Group, Retriever, group_scores, pack, unpack
 from taoemb.training.heldout import HeldOut, Probe, held_out_rows
+from taoemb.training.identity import check, of_judges
 from taoemb.training.index import Index
 from taoemb.training.policy import PolicyUpdate, reward_metrics
 from taoemb.training.rewarding import Rewarder, Scored
@@ -81,6 +82,7 @@ class RetrievalGRPO:
             moves=config.towers != "query",
             refresh=config.refresh,
             checkpoint_every=context.config.engine.checkpoint_every,
+            steps=config.steps,
         )
         k = min(config.k, self._bank.n_items)
         self._probe = Probe(self._towers, self._bank, trained[:PROBE_QUERIES], k, context.ranks)
@@ -145,12 +147,11 @@ class RetrievalGRPO:
         failure, scored, device = "", None, self._context.ranks.device
         try:
             scored = group.scored.result()
-        except JudgeUnavailable as error:
+        except JudgeFailure as error:  # away, another one, its cache locked or full
             failure = str(error)
-        if any_rank(bool(failure), device) or scored is None:
-            raise StopTraining(
-                f"{failure or 'the judge failed on another rank'}; checkpoint kept: resume with the same command"
-            )
+        failure = first_trouble(failure, self._context.ranks)
+        if failure or scored is None:
+            raise StopTraining(f"{failure}; checkpoint kept: resume with the same command")
         total = sum_over_ranks({"unanswered": scored.unanswered, "pairs": group.rows_QK.size}, device)
         share, allowed = total["unanswered"] / total["pairs"], self._context.config.judge.max_unanswered
         if share > allowed:
@@ -178,6 +179,11 @@ class RetrievalGRPO:
     def reward_judges(self) -> list[str]:
         """The judge of this run, under every name that it has."""
         return sorted(self._judge.names)
+
+    def judges(self) -> dict[str, str]:
+        """The reward judge, and the one that watches."""
+        watching = {} if self._heldout is None else {"heldout_judge": self._heldout.judge}
+        return {"judge": self._judge.release} | watching
 
     def save_release(self, weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> Release:
         """A release that keeps its parent's item encoder when only the query tower was trained."""
@@ -219,12 +225,18 @@ def _remembering(judge: JudgeConfig, context: Context) -> JudgeConfig:
     return judge if judge.cache is not None else judge.model_copy(update={"cache": cache})
 
 
+def _probe_all(judges: Sequence[JudgeClient], context: Context) -> None:
+    for judge in judges:
+        probe(judge, pairs_of(context.data))
+
+
 def build(context: Context) -> RetrievalGRPO:
     """The objective from the settings; both judges must answer before anything is embedded."""
     config = context.config
     with ExitStack() as opened:  # a judge client is left open only by an objective that was made, and closes it
         judge = opened.enter_context(JudgeClient(_remembering(config.judge, context)))
         reward_release = judge.release
+        check(context.folder, of_judges({"judge": reward_release}))
         heldout = None
         if config.grpo.heldout_every:
             if config.heldout_judge is None:
@@ -235,9 +247,8 @@ def build(context: Context) -> RetrievalGRPO:
             same_place = (heldout.config.url, heldout.config.model) == (config.judge.url, config.judge.model)
             if same_place or known_among(heldout.names, judge.names):
                 raise InputError(f"heldout_judge: is the reward judge itself ({reward_release[:12]}); give another one")
-        for client in (judge, heldout):
-            if client is not None:
-                probe(client, pairs_of(context.data))
+        asked = [client for client in (judge, heldout) if client is not None]
+        on_main(context.ranks, lambda: _probe_all(asked, context))  # by one rank: a pair is paid for once
         objective = RetrievalGRPO(context, config.grpo, judge, heldout)
         opened.pop_all()
     return objective

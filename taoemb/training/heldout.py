@@ -8,7 +8,7 @@ import torch
 
 from taoemb.config import GRPOConfig
 from taoemb.errors import InputError
-from taoemb.judge.client import JudgeClient, JudgeUnavailable
+from taoemb.judge.client import JudgeClient, JudgeFailure
 from taoemb.retrieval.bank import ItemBank
 from taoemb.training.context import Context
 from taoemb.training.distributed import Ranks, gather_rows, sum_over_ranks
@@ -35,6 +35,11 @@ class HeldOut:
         self._judge, self._towers, self._bank = judge, towers, bank
         self._rows = context.ranks.share(query_rows)
 
+    @property
+    def judge(self) -> str:
+        """The judge's digest."""
+        return self._judge.release
+
     def check(self) -> dict[str, float]:
         """Mean relevance by the held-out judge over all ranks; nothing while that judge is away."""
         _, items = self._bank.topk(self._towers.queries_now(self._rows), min(DEPTH, self._bank.n_items))
@@ -42,7 +47,7 @@ class HeldOut:
         texts = [self._data.queries.texts[row] for row in self._rows for _ in range(rows_QK.shape[1])]
         try:
             relevance = self._judge.grade(texts, self._data.items.records(rows_QK.reshape(-1))).relevance
-        except JudgeUnavailable:
+        except JudgeFailure:  # it only watches: the run goes on without its number
             relevance = np.full(rows_QK.size, np.nan, dtype=np.float32)
         answered = ~np.isnan(relevance)
         sums = {"relevance": float(relevance[answered].sum()), "answered": float(answered.sum())}

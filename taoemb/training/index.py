@@ -20,10 +20,12 @@ _CHUNK = 65_536  # rows that ranks send to each other at once
 class Index:
     """A bank of item vectors and the rule by which it follows the towers."""
 
-    def __init__(self, bank: ItemBank, towers: Towers, *, moves: bool, refresh: int, checkpoint_every: int) -> None:
-        """`moves`: whether training moves the items at all; a frozen bank never ages."""
+    def __init__(
+        self, bank: ItemBank, towers: Towers, *, moves: bool, refresh: int, checkpoint_every: int, steps: int
+    ) -> None:
+        """`moves`: whether training moves the items at all; a frozen bank never ages. `steps`: of the whole run."""
         self.bank, self._towers, self._moves = bank, towers, moves
-        self._refresh, self._checkpoint_every = refresh, checkpoint_every
+        self._refresh, self._checkpoint_every, self._steps = refresh, checkpoint_every, steps
         self._next = 0  # the step that comes next, or that is under way
 
     def is_due(self, step: int) -> bool:
@@ -45,8 +47,8 @@ class Index:
             self.bank.tick()
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint (all ranks call): the age, and all vectors in row order unless they are embedded anew."""
-        if not self._moves or self.is_due(self._next):
+        """For a checkpoint (all ranks call): the age, and all vectors in row order unless nothing reads them again."""
+        if not self._moves or self.is_due(self._next) or self._next >= self._steps:
             return {"vectors_ND": None, "age": self.bank.age}
         chunks = np.array_split(np.arange(self.bank.n_items), -(-self.bank.n_items // _CHUNK))
         vectors_ND = torch.cat([self.bank.vectors(torch.from_numpy(rows)).cpu() for rows in chunks])

@@ -47,6 +47,7 @@ class LiveInfoNCE(Supervised):
             moves=config.towers != "query",
             refresh=config.refresh,
             checkpoint_every=context.config.engine.checkpoint_every,
+            steps=config.steps,
         )
 
     def step(self, step: int) -> dict[str, float]:

@@ -27,5 +27,9 @@ class Supervised:
         """No judge gave reward."""
         return []
 
+    def judges(self) -> dict[str, str]:
+        """No judge is asked."""
+        return {}
+
     def close(self) -> None:
         """Nothing is open."""
