@@ -19,6 +19,8 @@ UNIT_CHARACTERS = 256
 """Longest name of a user or session, in characters."""
 EVENT_ID_CHARACTERS = 64
 """Longest id of a request or of an event, in characters."""
+EVENT_VALUE = 1e12
+"""Largest value of an event, e.g. of a purchase's price in the smallest currency; the smallest is 0."""
 ANSWERS = 16_384
 """Most items of one answer of Milvus."""
 SIGNAL_NAME = r"signal_[A-Za-z0-9_]{1,64}"

@@ -118,7 +118,7 @@ def test_counts_by_kind_add_up_over_looks(store):
     assert store.count_pages("winter", last) == ({}, last)
 
 
-def test_outcomes_add_up_the_events_of_measured_pages(store, monkeypatch):
+def test_outcomes_count_the_events_of_measured_pages(store, monkeypatch):
     monkeypatch.setattr(store_module, "_WINDOW", 2)
     store.add_pages(pages := [page(), page(unit="again"), page(unit="again"), page(forced=True), page()])
     ids = [row["request_id"] for row in pages]
@@ -128,13 +128,20 @@ def test_outcomes_add_up_the_events_of_measured_pages(store, monkeypatch):
         + [click(one) for one in (ids[2], ids[3])]
     )
     found = list(store.outcomes("summer", ("click", "purchase")))
-    assert [(one.request_id, one.type, one.times, one.value) for one in found] == [
-        (ids[0], "click", 2, None),
-        (ids[1], "purchase", 2, 4.0),
+    assert [(one.request_id, one.type, one.times) for one in found] == [
+        (ids[0], "click", 2),
+        (ids[1], "purchase", 2),
     ]
     assert found[0].first_at == 3.0
     assert list(store.outcomes("summer", ("click", "purchase"), after=found[0].number)) == found[1:]
     assert {one.request_id for one in store.events(ids[:2])} == set(ids[:2])
+
+
+def test_values_that_add_up_to_no_number_are_read_all_the_same(store):
+    """Two of them can stand in a database that an earlier gateway wrote; PostgreSQL's sum of them is an error."""
+    store.add_pages([row := page()])
+    store.add_events([click(row["request_id"], type="purchase", value=1.7e308) for _ in range(2)])
+    assert [one.times for one in store.outcomes("summer", ("purchase",))] == [2]
 
 
 def test_the_first_grade_of_a_source_stays(store):

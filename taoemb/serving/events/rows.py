@@ -71,8 +71,6 @@ class Outcome(NamedTuple):
     first_at: float
     """Unix seconds of the earliest one."""
     times: int
-    value: float | None
-    """Sum of their values; None when no event carries one."""
 
 
 class Grade(NamedTuple):

@@ -91,13 +91,13 @@ class EventStore:
             return connection.execute(select(func.count()).where(units.c.rollout == rollout)).scalar_one()
 
     def outcomes(self, rollout: str, types: Sequence[str], after: int = 0) -> Iterator[Outcome]:
-        """Events on the units' measured pages, added up by page and type, in order of the pages' numbers.
+        """Events on the units' measured pages, counted by page and type, in order of the pages' numbers.
 
         `after` is a page's number: events on pages up to it are taken as complete and not read again.
         """
         group = (units.c.number, events.c.request_id, events.c.type)
         query = (
-            select(*group, func.min(events.c.at), func.count(), func.sum(events.c.value))
+            select(*group, func.min(events.c.at), func.count())
             .join(events, events.c.request_id == units.c.request_id)
             .where(events.c.type.in_(types))
             .group_by(*group)

@@ -4,7 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from taoemb.limits import ANSWERS, EVENT_ID_CHARACTERS, ID, ID_BYTES, QUERY_CHARACTERS, UNIT_CHARACTERS, id_problem
+from taoemb.limits import (
+    ANSWERS,
+    EVENT_ID_CHARACTERS,
+    EVENT_VALUE,
+    ID,
+    ID_BYTES,
+    QUERY_CHARACTERS,
+    UNIT_CHARACTERS,
+    id_problem,
+)
 from taoemb.serving.gateway.filters import Bound, Brands, Categories, Filters, Range
 from taoemb.serving.traffic import ArmName, Design
 
@@ -126,7 +135,9 @@ class Event(BaseModel):
     request_id: Id = Field(description="The page's.")
     item_id: ItemId | None = None
     position: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="Place on the page, from 1.")
-    value: Bound | None = Field(None, description="E.g. the purchase's price.")
+    value: Annotated[float, Field(ge=0, le=EVENT_VALUE, allow_inf_nan=False)] | None = Field(
+        None, description="E.g. the purchase's price."
+    )
     event_id: Id | None = Field(None, description="The sender's; an event that is sent again with it counts once.")
 
 
