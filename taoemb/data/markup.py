@@ -10,6 +10,7 @@ a catalogue's text must not lose a word. So a tag counts only when it names an e
 import re
 from html import unescape
 from html.entities import html5
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,6 +80,13 @@ def plain_column(column: pa.Array) -> pa.Array:
         return column
     texts = pa.array([plain(text) for text in column.filter(suspect).to_pylist()], column.type)
     return pc.replace_with_mask(column, suspect, texts)
+
+
+def plain_record(record: dict[str, Any]) -> dict[str, Any]:
+    """An item (as `Catalogue.records` gives it) with `plain` texts and attribute values; the title may be empty."""
+    texts = {name: plain(value) for name, value in record.items() if isinstance(value, str) and name != "item_id"}
+    attributes = {key: plain(value) for key, value in record["attributes"].items()}
+    return record | texts | {"attributes": attributes}
 
 
 def _once(text: str) -> str:

@@ -26,6 +26,7 @@ from taoemb.data.dataset import Catalogue, open_catalogue
 from taoemb.data.facets import Facet
 from taoemb.data.files import check_target, link, new_folder, write_table
 from taoemb.data.lexicon import class_of
+from taoemb.data.markup import plain_record
 from taoemb.data.mining import Mined, mine
 from taoemb.data.query_writer import Asked, QueryWriter
 from taoemb.data.schemas import JUDGMENTS, PAIRS, QUERIES, SPEC, file_name
@@ -50,7 +51,8 @@ def generate_queries(data: Path, out: Path, config: QueryGenerationConfig) -> di
     rows = np.arange(len(catalogue))
     if len(rows) > MAX_ITEMS:
         rows = np.sort(rng.choice(rows, MAX_ITEMS, replace=False))
-    mined = mine(catalogue.records(rows))
+    # A folder need not come from an importer, which takes HTML out.
+    mined = mine([plain_record(record) for record in catalogue.records(rows)])
     rules = Rules(mined)
     asked: list[Asked] = []
     judged: list[tuple[np.ndarray, np.ndarray]] = []

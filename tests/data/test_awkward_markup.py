@@ -3,11 +3,14 @@
 from time import perf_counter
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taoemb.config import QueryGenerationConfig
 from taoemb.data.markup import plain, plain_column
+from taoemb.data.queries import generate_queries
 
 
 @pytest.mark.parametrize(
@@ -121,3 +124,17 @@ def test_hostile_text_takes_no_time():
         start = perf_counter()
         assert "&amp;" not in plain(text)
         assert perf_counter() - start < 5
+
+
+def test_queries_of_a_folder_that_no_importer_wrote_hold_no_markup(tmp_path):
+    products = [f"<b>{('red', 'blue')[n % 2]}</b>&nbsp;{('lamp', 'chair', 'desk')[n % 3]}" for n in range(60)]
+    rows = [{"item_id": str(n), "title": f"Oak &amp; Co {product}"} for n, product in enumerate(products)]
+    pq.write_table(pa.Table.from_pylist([*rows, {"item_id": "empty", "title": "&nbsp;"}]), tmp_path / "items.parquet")
+    generate_queries(tmp_path, tmp_path / "out", QueryGenerationConfig(count=30))
+    words = {
+        word
+        for text in pq.read_table(tmp_path / "out" / "queries.parquet")["text"].to_pylist()
+        for word in text.split()
+    }
+    assert {"red", "lamp", "chair"} <= words
+    assert not {word for word in words if "nbsp" in word or "amp;" in word or "<" in word}
