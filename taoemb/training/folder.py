@@ -82,15 +82,21 @@ def tidy(folder: RunFolder) -> None:
         shutil.rmtree(half, ignore_errors=True)
 
 
-def warn_of_room(folder: RunFolder, release_bytes: int, checkpoint_bytes: int, keep: int) -> None:
-    """Say on standard error when the disk has less room than the run's checkpoints and its release will take."""
+def check_room(folder: RunFolder, release_bytes: int, checkpoint_bytes: int, keep: int) -> None:
+    """Warn on standard error when the disk has less room than the run's checkpoints and its release will take.
+
+    Raises InputError when not even the release fits: whatever was trained would be lost.
+    """
     there = len(folder.saved_steps())  # one more than is kept stands there while it takes its place
     needed = release_bytes + checkpoint_bytes * max(1, keep + 1 - there)
     free = shutil.disk_usage(folder.root).free
+    said = f"{folder.root}: {free / 1e6:,.0f} MB are free, and the run's "
+    if free < release_bytes:
+        raise InputError(f"{said}release takes about {release_bytes / 1e6:,.0f} MB; free space, or give another --out")
     if free < needed:
         print(
-            f"warning: {folder.root}: {free / 1e6:,.0f} MB are free, and the run's checkpoints and release take about "
-            f"{needed / 1e6:,.0f} MB; free space, lower engine.keep_checkpoints, or give another --out",
+            f"warning: {said}checkpoints and release take about {needed / 1e6:,.0f} MB; free space, lower "
+            "engine.keep_checkpoints, or give another --out",
             file=sys.stderr,
             flush=True,
         )

@@ -24,9 +24,9 @@ from taoemb.training.checkpoint import (
     save_checkpoint,
 )
 from taoemb.training.context import Context
-from taoemb.training.distributed import StoppedElsewhere, any_rank, first_trouble
+from taoemb.training.distributed import StoppedElsewhere, any_rank, first_trouble, on_main
 from taoemb.training.engine import Engine
-from taoemb.training.folder import tidy, warn_of_room, write_json
+from taoemb.training.folder import check_room, tidy, write_json
 from taoemb.training.tracking import Trackers, open_trackers
 
 
@@ -75,10 +75,7 @@ class Objective(Protocol):
 def train(context: Context, objective: Objective) -> None:
     """Run the objective to its end, or to a checkpoint if it is interrupted or cannot go on."""
     started = time.monotonic()
-    if context.ranks.main:
-        tidy(context.folder)
-        engine, keep = objective.engine, context.config.engine.keep_checkpoints
-        warn_of_room(context.folder, engine.release_bytes, engine.checkpoint_bytes, keep)
+    on_main(context.ranks, lambda: _tidy_and_check(context, objective))
     saved = load_checkpoint(context.folder, objective.engine)
     run = _Run(context, objective, saved)
     with _stop_signal() as stopped:
@@ -98,6 +95,12 @@ def train(context: Context, objective: Objective) -> None:
             raise TaoembError(
                 f"{context.folder.root}: the release can't be written ({reason(error)}); {_kept(context)}"
             ) from None
+
+
+def _tidy_and_check(context: Context, objective: Objective) -> None:
+    tidy(context.folder)
+    engine, keep = objective.engine, context.config.engine.keep_checkpoints
+    check_room(context.folder, engine.release_bytes, engine.checkpoint_bytes, keep)
 
 
 def _inherited_judges(context: Context) -> list[str]:

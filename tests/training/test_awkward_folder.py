@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from taoemb.errors import InputError
 from taoemb.training import entry
 from taoemb.training.entry import main
-from taoemb.training.folder import RunFolder, held, warn_of_room
+from taoemb.training.folder import RunFolder, check_room, held
 from tests.training.conftest import SMALL, records
 from tests.training.forked import Forked, fill_disk_after, fill_disk_before_release, signal_oneself
 
@@ -171,11 +172,21 @@ def test_awkward_release_that_does_not_fit(shop, release, small_disk, unbroken, 
 
 
 def test_awkward_disk_without_room_is_warned_of(shop, release, small_disk, capfd, tmp_path):
-    warn_of_room(RunFolder(small_disk), 2_000_000, 1_000_000, 2)
+    check_room(RunFolder(small_disk), 2_000_000, 1_000_000, 2)
     said = capfd.readouterr().err
     assert f"warning: {small_disk}: 3 MB are free, and the run's checkpoints and release take about 5 MB" in said
-    warn_of_room(RunFolder(small_disk), 200_000, 500_000, 2)
+    check_room(RunFolder(small_disk), 200_000, 500_000, 2)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_awkward_disk_without_room_for_the_release_is_refused_before_a_step(ranks, shop, release, small_disk, tmp_path):
+    out, filler = small_disk / "run", small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 40_000))
+    job = Forked("sft", argv(shop, out, release=release), tmp_path / "logs", ranks)
+    assert job.wait() == [2] * ranks, job.said()
+    assert f"taoemb: {out}: 0 MB are free, and the run's release takes about" in job.said()
+    assert not out.exists()
 
 
 def test_awkward_read_only_disk(shop, release, small_disk, capfd):
