@@ -42,6 +42,12 @@ class Backend(Protocol):
     def deploy(self, candidate: Candidate, rollout: str, salt: str, design: Design) -> None:
         """Start the candidate's encoders beside the control's with no traffic; returns without waiting."""
 
+    def fit(self, percent: float) -> str:
+        """Give the candidate the capacity that this share needs, by the control's present scale.
+
+        Returns at once: what it still lacks, in words; empty when nothing. 100: what a promotion needs.
+        """
+
     def shift(self, percent: float) -> None:
         """Give the candidate this share. Refuses (TaoembError) unless its digest was read back and is bound."""
 

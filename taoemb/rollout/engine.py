@@ -8,6 +8,7 @@ returns before it ticks again.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from taoemb.errors import InputError, TaoembError
@@ -95,18 +96,24 @@ def _step(state: RolloutState, plan: Plan, backend: Backend, look: Look, seen: O
     ready = seen.candidate == state.candidate.release
     if seen.candidate is not None and not ready:
         return _ending(state, "Failed", f"the candidate answers with another release: {_absent(seen)}", now)
-    state = _timed(state, ready, _absent(seen), now)
-    if _silent_too_long(state, plan, now):
-        reason = f"the candidate did not answer for {plan.ready_timeout_s:g} s: {_absent(seen)}"
-        return _ending(state, "RolledBack", reason, now)
-    if seen.percent != plan.steps[state.step].percent:
-        if ready:
-            backend.shift(plan.steps[state.step].percent)
+    percent = plan.steps[state.step].percent
+    lacks = "" if ready else f"the candidate does not answer: {_absent(seen)}"
+    if ready and seen.percent != percent:
+        lacks = backend.fit(percent)
+        if not lacks:
+            backend.shift(percent)
+    state = _timed(state, lacks, now)
+    if _lacking_too_long(state, plan, now):
+        what = "had too little capacity" if ready else "did not answer"
+        return _ending(state, "RolledBack", f"the candidate {what} for {plan.ready_timeout_s:g} s: {lacks}", now)
+    if seen.percent != percent:
         return _overdue(state, plan, now) or state
     if not state.shifted:
         return replace(state, shifted=True, since=now)
     if state.looked_at is not None and now - state.looked_at < plan.look_every_s:
         return state
+    if ready:
+        _keep_fit(backend, percent)
     try:
         verdict = look(state, now)
     except TaoembError as error:
@@ -134,15 +141,18 @@ def _judged(state: RolloutState, plan: Plan, verdict: Verdict, ready: bool, now:
 
 def _promote(state: RolloutState, plan: Plan, backend: Backend, seen: Observed, now: float) -> RolloutState:
     release = state.candidate.release
+    lacks = f"the candidate does not answer: {_absent(seen)}"
     if release in (seen.candidate, seen.control):
+        lacks = backend.fit(100) if seen.candidate == release else ""
+    if not lacks:
         backend.promote()
         seen = backend.observe()
         if seen.control == release and seen.candidate is None and seen.percent == 0:
             return moved(state, "Promoted", state.reason, now)
         return replace(state, unready_since=None, message=f"promoting: {seen.message}")
-    state = _timed(state, False, _absent(seen), now)
-    if _silent_too_long(state, plan, now):
-        reason = f"the candidate could not be promoted, it did not answer for {plan.ready_timeout_s:g} s"
+    state = _timed(state, lacks, now)
+    if _lacking_too_long(state, plan, now):
+        reason = f"the candidate could not be promoted within {plan.ready_timeout_s:g} s: {lacks}"
         return _ending(state, "RolledBack", reason, now)
     return state
 
@@ -173,15 +183,21 @@ def _at_step(state: RolloutState, plan: Plan, step: int, why: str, now: float) -
     return moved(state, "Stepping", f"to {plan.steps[step].percent:g} %: {why}", now, step)
 
 
-def _timed(state: RolloutState, ready: bool, absent: str, now: float) -> RolloutState:
-    """Keep since when the candidate is silent."""
-    if ready:
+def _keep_fit(backend: Backend, percent: float) -> None:
+    """The control may have grown since the shift; a look is never lost for that."""
+    with suppress(TaoembError):
+        backend.fit(percent)
+
+
+def _timed(state: RolloutState, lacks: str, now: float) -> RolloutState:
+    """Keep since when the candidate lacks something: an answer, or pods."""
+    if not lacks:
         return state if state.unready_since is None else replace(state, unready_since=None, message="")
     since = now if state.unready_since is None else state.unready_since
-    return replace(state, unready_since=since, message=f"the candidate does not answer: {absent}")
+    return replace(state, unready_since=since, message=lacks)
 
 
-def _silent_too_long(state: RolloutState, plan: Plan, now: float) -> bool:
+def _lacking_too_long(state: RolloutState, plan: Plan, now: float) -> bool:
     return state.unready_since is not None and now - state.unready_since > plan.ready_timeout_s
 
 

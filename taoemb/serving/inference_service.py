@@ -27,6 +27,10 @@ DESIGN = "taoemb.io/design"
 CONTROL = "taoemb.io/control"
 """Digest of the control during this rollout, as it was read back."""
 CONTROL_STORAGE = "taoemb.io/control-storage-uri"
+SCALE = "taoemb.io/scale"
+"""The stable predictor's minReplicas and maxReplicas before this rollout, as JSON; Standard mode."""
+SIDE = "taoemb.io/side"
+"""A label: `a` or `b`, never the same on both arms' pods; an arm's disruption budget selects by it."""
 _MODES: dict[str, Mode] = {
     "Standard": "Standard",
     "RawDeployment": "Standard",

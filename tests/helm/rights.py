@@ -6,6 +6,7 @@ CONTROLLER = {
     ("taoemb.io", "encoderrollouts/status", "patch"),
     ("serving.kserve.io", "inferenceservices", "get"),
     ("serving.kserve.io", "inferenceservices", "patch"),
+    ("apps", "deployments", "get"),
     ("", "events", "create"),
     ("coordination.k8s.io", "leases", "create"),
     ("coordination.k8s.io", "leases", "get"),

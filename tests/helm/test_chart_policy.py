@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from taoemb.serving.inference_service import SIDE
 from tests.helm import rights
 from tests.helm.rendering import MATRIX, NAMESPACE, Object, name_of, objects, of_kind, pod_templates, selects
 
@@ -134,10 +135,26 @@ def test_selectors_select_something(values):
         assert any(selects({"matchLabels": one["spec"]["selector"]}, labels) for labels in pods), name_of(one)
     for one in of_kind(found, "Deployment"):
         assert selects(one["spec"]["selector"], one["spec"]["template"]["metadata"]["labels"]), name_of(one)
-    for one in of_kind(found, "PodDisruptionBudget", "PodMonitor"):
+    for one in of_kind(found, "PodMonitor"):
         assert any(selects(one["spec"]["selector"], labels) for labels in pods), name_of(one)
+    arms = [*pods, *(labels | {SIDE: "b"} for labels in pods)]
+    for one in of_kind(found, "PodDisruptionBudget"):
+        assert any(selects(one["spec"]["selector"], labels) for labels in arms), name_of(one)
     for one in of_kind(found, "NetworkPolicy"):
         assert any(selects(one["spec"]["podSelector"], labels) for labels in pods), name_of(one)
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_each_arm_has_a_budget_of_its_own_and_no_pod_has_two(values):
+    """Kubernetes evicts no pod at all that two budgets select."""
+    found = objects(values)
+    budgets = [one["spec"]["selector"] for one in of_kind(found, "PodDisruptionBudget")]
+    for name, pod in pod_templates(found):
+        for side in ({}, {SIDE: "a"}, {SIDE: "b"}):
+            chosen = [one for one in budgets if selects(one, pod["metadata"]["labels"] | side)]
+            assert len(chosen) <= 1, name
+            standard = "-encoder" in name and values in ("default", "external", "gpu")
+            assert chosen or not standard, f"{name} {side}"
 
 
 @pytest.mark.parametrize("values", [values for values in MATRIX if values != "minimal"])

@@ -1,11 +1,13 @@
 """KServe and the encoders that it starts, behind one address: what an InferenceService says decides who answers.
 
 Deployments (Standard) and revisions (Knative) follow the object as KServe's own do; a pod template that changes counts
-as a restart. Paths are /NAMESPACE/SERVICE/openai/v1/embeddings.
+as a restart. Replicas are KServe v0.20.0's (predictor.go) with an autoscaler that follows `load` at once. Paths are
+/NAMESPACE/SERVICE/openai/v1/embeddings.
 """
 
 import base64
 import json
+import math
 import struct
 import threading
 from dataclasses import dataclass, field
@@ -45,6 +47,15 @@ class FakeKServe:
         """Deployments whose pods a write made start again."""
         self.vector = (1.0, 0.0)
         """What every text is embedded as."""
+        self.load = 0
+        """Pods that all traffic together needs; control and candidate have their parts of it."""
+        self.room: int | None = None
+        """Pods that the cluster has room for; the oldest Deployments have theirs first."""
+        self.canaries_wait = False
+        """KServe after 0.20.0: the stable is reduced by canaries that are ready only."""
+        self.pods: list[dict[str, int]] = []
+        """Pods by Deployment after each write of an object."""
+        self._objects = api.objects
         api.after_write.append(self.follow)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -80,14 +91,49 @@ class FakeKServe:
         predictors = [stable, *(merged(stable, entry["predictor"]) for entry in spec.get("canary", []))]
         wanted = {}
         for predictor in predictors:
-            middle = f"-{predictor['name']}" if predictor.get("name") else ""
-            wanted[namespace, f"{name}{middle}-predictor"] = _template(body, predictor)
+            wanted[namespace, _service(name, predictor)] = _template(body, predictor)
         for key, template in wanted.items():
             if self.deployments.get(key, template) != template:
                 self.restarts.append(key[1])
         self.deployments = {
             key: template for key, template in self.deployments.items() if not key[1].startswith(f"{name}-")
         } | wanted
+        self._scale(body)
+
+    def settle(self, body: Body) -> None:
+        """Time passes: the autoscaler looks again."""
+        self._scale(body)
+
+    def _scale(self, body: Body) -> None:
+        """Replicas of the Deployments of one object; others of its own are orphans and go."""
+        namespace, name, spec = body["metadata"]["namespace"], body["metadata"]["name"], body["spec"]
+        canaries = {_service(name, entry["predictor"]): entry for entry in spec.get("canary", [])}
+        wanted = {key: _canary_replicas(spec, entry) for key, entry in canaries.items()}
+        taken = sum(
+            wanted[key]
+            for key, entry in canaries.items()
+            if not self.canaries_wait or entry["predictor"]["model"]["storageUri"] in self.ready
+        )
+        share = sum(entry["trafficPercent"] for entry in canaries.values()) / 100
+        wanted = {_service(name, spec["predictor"]): self._autoscaled(spec["predictor"], taken, share)} | wanted
+        left = self.room if self.room is not None else sum(wanted.values())
+        for key in [key for key in self._objects if key[:2] == ("deployments", namespace)]:
+            if key[2].startswith(f"{name}-") and key[2] not in wanted:
+                del self._objects[key]
+        for service, replicas in wanted.items():
+            ready = min(replicas, left) if self.release_behind(namespace, service) else 0
+            left -= ready
+            self._objects["deployments", namespace, service] = {
+                "metadata": {"namespace": namespace, "name": service},
+                "spec": {"replicas": replicas},
+                "status": {"replicas": replicas, "readyReplicas": ready},
+            }
+        self.pods.append(wanted)
+
+    def _autoscaled(self, stable: Body, taken: int, share: float) -> int:
+        lowest = stable.get("minReplicas")
+        floor = 1 if lowest is None else max(lowest - taken, 1) if taken else lowest
+        return max(floor, min(math.ceil(self.load * (1 - share)), max(stable.get("maxReplicas", 0), floor)))
 
     def _follow_knative(self, body: Body) -> None:
         key = (body["metadata"]["namespace"], f"{body['metadata']['name']}-predictor")
@@ -146,6 +192,18 @@ def inference_service(mode: str = "Standard", **predictor: Any) -> Body:
             }
         },
     }
+
+
+def _service(name: str, predictor: Body) -> str:
+    middle = f"-{predictor['name']}" if predictor.get("name") else ""
+    return f"{name}{middle}-predictor"
+
+
+def _canary_replicas(spec: Body, entry: Body) -> int:
+    said = entry["predictor"].get("minReplicas")
+    return (
+        said if said is not None else math.ceil(spec["predictor"].get("minReplicas", 1) * entry["trafficPercent"] / 100)
+    )
 
 
 def _template(body: Body, predictor: Body) -> Body:

@@ -28,6 +28,9 @@ class World:
     """Whether the candidate's own digest was read since it was deployed."""
     shares: list[float] = field(default_factory=list)
     deploys: int = 0
+    lacks: str = ""
+    """What the candidate has no room for."""
+    fitted: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -71,6 +74,10 @@ class FakeBackend:
             self.world.deploys += 1
         if killed:
             raise Killed
+
+    def fit(self, percent: float) -> str:
+        self.world.fitted.append(percent)
+        return self.world.lacks
 
     def shift(self, percent: float) -> None:
         killed = self._call()

@@ -18,6 +18,8 @@ def _stable(body: dict[str, Any]):
         yield f"name {name}: not DNS-1035"
     if stable.get("model", {}).get("name"):
         yield "the 'name' field is not allowed in standard predictor"
+    if stable.get("maxReplicas") and stable.get("minReplicas", 1) > stable["maxReplicas"]:
+        yield "minReplicas cannot be greater than maxReplicas"
     percent = stable.get("canaryTrafficPercent")
     if percent is not None and not 0 <= percent <= 100:
         yield "canaryTrafficPercent: 0 to 100"

@@ -277,3 +277,10 @@ def test_the_stored_form_is_the_whole_state(scenario) -> None:
     _, driver = drive(a_plan(ready_timeout_s=100), backend, judge(scenario["ends"], scenario["at_step"]))
     for state in driver.trail:
         assert from_json(json.loads(json.dumps(to_json(state)))) == state
+
+
+def test_no_share_and_no_promotion_without_the_capacity_for_it() -> None:
+    world = World(lacks="1 of the 3 pods that the candidate needs are ready")
+    state, _ = drive(a_plan(ready_timeout_s=100), FakeBackend(world), judge("promote", 2))
+    assert (state.phase, world.shares) == ("RolledBack", [])
+    assert state.changes[-1].reason == f"the candidate had too little capacity for 100 s: {world.lacks}"

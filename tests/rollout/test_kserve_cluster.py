@@ -79,7 +79,7 @@ def wait_for(done, timeout_s: float = 60) -> None:
 def encoders(objects: Objects, namespace: str):
     """The fake encoders, which read the InferenceService again and again."""
     stop = threading.Event()
-    with FakeKServe(SimpleNamespace(after_write=[])) as kserve:
+    with FakeKServe(SimpleNamespace(after_write=[], objects={})) as kserve:
 
         def look() -> None:
             while not stop.wait(0.05):

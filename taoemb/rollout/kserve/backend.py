@@ -11,9 +11,9 @@ from types import ModuleType
 from taoemb.config import KServeConfig
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Candidate, Observed
-from taoemb.rollout.kserve import knative, standard
-from taoemb.serving.inference_service import RELEASE, ROLLOUT, Mode, Side, mode_of, notes, split_of
-from taoemb.serving.kube import INFERENCE_SERVICES, Conflict, Json, Objects
+from taoemb.rollout.kserve import knative, scale, standard
+from taoemb.serving.inference_service import RELEASE, ROLLOUT, Mode, Side, mode_of, notes, rollout_entry, split_of
+from taoemb.serving.kube import INFERENCE_SERVICES, Conflict, Json, Missing, Objects
 from taoemb.serving.readback import read_release
 from taoemb.serving.traffic import Design
 from taoemb.serving.traffic_kserve import service_url
@@ -82,6 +82,32 @@ class KServeBackend:
             raise TaoembError(f"the control does not answer: {said}")
         self._patch(lambda found: _writes(found).deploy(found, candidate, rollout, salt, design, control))
 
+    def fit(self, percent: float) -> str:
+        """Give the candidate pods for a share (Standard mode; Knative scales each revision); what it still lacks.
+
+        Where KServe has made no Deployment of an arm's name, nothing can be counted, and nothing is waited for.
+        """
+        service = self._read()
+        split = split_of(service)
+        if mode_of(service) != "Standard" or split.rollout != self._rollout or split.candidate is None:
+            return ""
+        canary = rollout_entry(service, self._rollout)
+        bounds = None if canary is None else scale.remembered(canary["predictor"])
+        control, candidate = self._deployment(split.control), self._deployment(split.candidate)
+        if canary is None or bounds is None or control is None or candidate is None:
+            return ""
+        wanted = scale.pods_for(
+            percent,
+            split.percent,
+            control=scale.replicas(control),
+            present=int(canary["predictor"].get("minReplicas", scale.FIRST)),
+            both=split.design == "interleaving",
+            bounds=bounds,
+        )
+        self._patch(lambda found: standard.resize(found, self._rollout, wanted))
+        ready = scale.ready(candidate)
+        return "" if ready >= wanted else f"{ready} of the {wanted} pods that the candidate needs are ready"
+
     def shift(self, percent: float) -> None:
         """Give the candidate this share, after reading its digest back and checking that it is bound."""
         split = self._verified()
@@ -121,6 +147,12 @@ class KServeBackend:
         if mode_of(service) == "Knative" and self._ask(split.control)[0] is None:
             raise TaoembError("the route to the control's revision (prev-…) does not answer yet")
         return split.candidate
+
+    def _deployment(self, side: Side) -> Json | None:
+        try:
+            return self._objects.get(scale.DEPLOYMENTS, self._namespace, side.services[0])
+        except Missing:
+            return None
 
     def _read(self) -> Json:
         return self._objects.get(INFERENCE_SERVICES, self._namespace, self._name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from taoemb.errors import InputError
 from taoemb.rollout.backend import Candidate
+from taoemb.rollout.kserve.scale import FIRST, other_side, remembered, written
 from taoemb.serving.inference_service import (
     CONTROL,
     DESIGN,
@@ -17,6 +18,8 @@ from taoemb.serving.inference_service import (
     RELEASE,
     ROLLOUT,
     SALT,
+    SCALE,
+    SIDE,
     STORAGE,
     rollout_entry,
     storage_uri,
@@ -46,6 +49,7 @@ def deploy(
         return None
     check(service, candidate)
     stable = service["spec"]["predictor"]
+    bounds = written(stable)
     said = {
         RELEASE: candidate.release,
         STORAGE: candidate.location,
@@ -53,11 +57,13 @@ def deploy(
         SALT: salt,
         DESIGN: design,
         CONTROL: control,
+        SCALE: bounds.note(),
     }
     predictor = {
         "name": predictor_name(candidate.release),
         "annotations": said,
-        "minReplicas": int(stable.get("minReplicas", 1)),
+        "labels": {SIDE: other_side(stable)},
+        "minReplicas": FIRST,
         # The bare CRD wants a name here; it is the one that KServe gives the container anyway.
         "model": {
             "name": "kserve-container",
@@ -65,7 +71,21 @@ def deploy(
             "storageUri": candidate.location,
         },
     }
-    return {"spec": {"canary": [{"predictor": predictor, "trafficPercent": 0}]}}
+    canary = [{"predictor": predictor, "trafficPercent": 0}]
+    return {"spec": {"predictor": bounds.beside(FIRST), "canary": canary}}
+
+
+def resize(service: Mapping[str, Any], rollout: str, pods: int) -> Json | None:
+    """Patch that gives the candidate so many pods and leaves the control its own; None when it stands so."""
+    own = rollout_entry(service, rollout)
+    bounds = None if own is None else remembered(own["predictor"])
+    if own is None or bounds is None:
+        return None
+    stable, beside = service["spec"]["predictor"], bounds.beside(pods)
+    if own["predictor"].get("minReplicas") == pods and all(stable.get(key) == beside[key] for key in beside):
+        return None
+    entry = {**own, "predictor": {**own["predictor"], "minReplicas": pods}}
+    return {"spec": {"predictor": beside, "canary": [entry, *_others(service, own)]}}
 
 
 def shift(service: Mapping[str, Any], rollout: str, percent: int) -> Json | None:
@@ -88,14 +108,19 @@ def promote(service: Mapping[str, Any], rollout: str) -> Json | None:
         "name": canary["name"],
         "annotations": canary["annotations"],
         "model": {"storageUri": canary["model"]["storageUri"]},
+        **({"labels": canary["labels"]} if "labels" in canary else {}),
+        **_restored(canary),
     }
     return {"spec": {"predictor": stable, "canary": _others(service, own) or None}}
 
 
 def rollback(service: Mapping[str, Any], rollout: str) -> Json | None:
-    """Patch that drops the canary; None when it is gone."""
+    """Patch that drops the canary and gives the control its bounds back; None when the canary is gone."""
     own = rollout_entry(service, rollout)
-    return None if own is None else {"spec": {"canary": _others(service, own) or None}}
+    if own is None:
+        return None
+    restored = _restored(own["predictor"])
+    return {"spec": {"canary": _others(service, own) or None} | ({"predictor": restored} if restored else {})}
 
 
 def check(service: Mapping[str, Any], candidate: Candidate) -> None:
@@ -116,6 +141,11 @@ def check(service: Mapping[str, Any], candidate: Candidate) -> None:
         raise InputError(f"{where}: the name is too long for a canary's Service ({longest}); use at most 40 letters")
     if predictor_name(candidate.release) == spec["predictor"].get("name"):
         raise InputError(f"{where} serves a release whose digest starts like the candidate's ({candidate.release})")
+
+
+def _restored(canary: Mapping[str, Any]) -> Json:
+    bounds = remembered(canary)
+    return {} if bounds is None else bounds.restored()
 
 
 def _others(service: Mapping[str, Any], own: Mapping[str, Any]) -> list[Json]:

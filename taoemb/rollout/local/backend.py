@@ -106,6 +106,10 @@ class LocalBackend:
             if traffic != wanted:
                 write_traffic(self._traffic_file, wanted)
 
+    def fit(self, percent: float) -> str:
+        """Nothing to do: each arm has the same number of encoders throughout."""
+        return ""
+
     def shift(self, percent: float) -> None:
         """Give the candidate this share, once its digest was read back.
 

@@ -108,6 +108,10 @@ class SimulatedBackend:
         traffic = replace(read_traffic(self.traffic), candidate=arm, rollout=rollout, salt=salt, design=design)
         self._write(replace(traffic, percent=0.0))
 
+    def fit(self, percent: float) -> str:
+        """Nothing to do: simulated servers have room for everybody."""
+        return ""
+
     def shift(self, percent: float) -> None:
         """Give the candidate this share."""
         traffic = read_traffic(self.traffic)
