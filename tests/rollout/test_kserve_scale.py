@@ -149,7 +149,7 @@ def test_the_arms_are_never_on_the_same_side(world):
     assert world.kserve.restarts == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     lowest=st.integers(1, 4),
     more=st.integers(0, 6),
