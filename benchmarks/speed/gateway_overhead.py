@@ -67,10 +67,10 @@ class InstantStore:
     def __init__(self, config: MilvusConfig) -> None:
         pass
 
-    def binding(self, release_digest: str) -> ReleaseEntry:
+    def binding(self, release_digest: str, *, timeout_s: float | None = None) -> ReleaseEntry:
         return ReleaseEntry(release_digest, "b", "items", "taoemb", "active", "", 10, "")
 
-    def fields(self, name: str, item_encoder_digest: str) -> frozenset[str]:
+    def fields(self, name: str, item_encoder_digest: str, *, timeout_s: float | None = None) -> frozenset[str]:
         return FIELDS
 
     def search(
@@ -78,7 +78,7 @@ class InstantStore:
     ) -> list[list[Hit]]:
         return [HITS[:k]]
 
-    def is_loaded(self, name: str) -> bool:
+    def is_loaded(self, name: str, *, timeout_s: float | None = None) -> bool:
         return True
 
     def load(self, name: str) -> None:

@@ -99,15 +99,15 @@ class MilvusStore:
                 consistency_level="Strong",
             )
 
-    def fields(self, name: str, item_encoder_digest: str) -> frozenset[str] | None:
-        """The fields of a collection; None when it does not exist.
+    def fields(self, name: str, item_encoder_digest: str, *, timeout_s: float | None = None) -> frozenset[str] | None:
+        """The fields of a collection; None when it does not exist. `timeout_s` bounds each call of Milvus.
 
         Raises InputError when it was embedded by another item encoder.
         """
         with self.talking(f"describe collection {name}"):
-            if not self.client.has_collection(name):
+            if not self.client.has_collection(name, timeout=timeout_s):
                 return None
-            described = self.client.describe_collection(name)
+            described = self.client.describe_collection(name, timeout=timeout_s)
         owner = described.get("properties", {}).get(OWNER)
         if owner != item_encoder_digest:
             raise InputError(
@@ -121,10 +121,10 @@ class MilvusStore:
         with self.talking(f"load collection {name}"):
             self.client.load_collection(name)
 
-    def is_loaded(self, name: str) -> bool:
+    def is_loaded(self, name: str, *, timeout_s: float | None = None) -> bool:
         """Whether it can be searched now."""
         with self.talking(f"ask for the state of collection {name}"):
-            return bool(self.client.get_load_state(name)["state"] == LoadState.Loaded)
+            return bool(self.client.get_load_state(name, timeout=timeout_s)["state"] == LoadState.Loaded)
 
     def reload(self, name: str) -> None:
         """Load a collection anew, with all rows that were imported into it; it cannot be searched meanwhile."""
@@ -211,13 +211,16 @@ class MilvusStore:
             self.registry.write([entry, *([replace(replaced, status="retired")] if replaced is not None else [])])
         return entry
 
-    def binding(self, release_digest: str) -> ReleaseEntry:
-        """The registry's entry of a release. Raises InputError with both digests when the release is not bound."""
+    def binding(self, release_digest: str, *, timeout_s: float | None = None) -> ReleaseEntry:
+        """The registry's entry of a release; its collection may not be loaded. `timeout_s` bounds each call of Milvus.
+
+        Raises InputError with both digests when the release is not bound.
+        """
         entry = self._bound.get(release_digest)
         if entry is None:
             with self.talking("read the registry"):
-                entry = self.registry.find(release_digest)
-                active = self.registry.active(self.config.alias)
+                entry = self.registry.find(release_digest, timeout_s=timeout_s)
+                active = self.registry.active(self.config.alias, timeout_s=timeout_s) if entry is None else None
             if entry is None:
                 others = (
                     f"the active release is {_short(active.digest)}" if active is not None else "nothing is published"
@@ -226,12 +229,17 @@ class MilvusStore:
                     f"release {_short(release_digest)} is not bound to any collection in {self.config.uri}; {others}. "
                     f"Publish it first (without new vectors when its item encoder is already there)"
                 )
-            if self.fields(entry.collection, entry.item_encoder_digest) is None:
+            if self.fields(entry.collection, entry.item_encoder_digest, timeout_s=timeout_s) is None:
                 raise TaoembError(
                     f"collection {entry.collection} of release {_short(entry.digest)} is gone; publish it again"
                 )
-            self.load(entry.collection)
             self._bound[release_digest] = entry
+        return entry
+
+    def load_release(self, release_digest: str) -> ReleaseEntry:
+        """:meth:`binding`, and the collection ready to be searched, which may take minutes."""
+        entry = self.binding(release_digest)
+        self.load(entry.collection)
         return entry
 
     def search(
@@ -247,14 +255,14 @@ class MilvusStore:
         """The `k` nearest items of each query vector, best first, in the collection that the release is bound to.
 
         `release_digest` names the release whose query encoder made the vectors. `filter` is a Milvus expression over
-        title, brand, category, price and signal_*; `timeout_s` bounds the search alone, not the first look at the
-        registry. Raises InputError when the release is not bound at all, or not to `collection` (a name or the alias)
-        when one is given, and for a filter that Milvus does not understand; NotLoaded when somebody released the
-        collection or a Milvus Lite server was started again.
+        title, brand, category, price and signal_*; `timeout_s` bounds each call of Milvus. Raises InputError when the
+        release is not bound at all, or not to `collection` (a name or the alias) when one is given, and for a filter
+        that Milvus does not understand; NotLoaded when nobody loaded the collection, somebody released it or a Milvus
+        Lite server was started again.
         """
         if not 1 <= k <= ANSWERS:
             raise InputError(f"k={k}: Milvus answers 1 to {ANSWERS:,} items")
-        entry = self.binding(release_digest)
+        entry = self.binding(release_digest, timeout_s=timeout_s)
         if collection is not None:
             self._check_bound(entry, self.alias_target() if collection == self.config.alias else collection)
         try:

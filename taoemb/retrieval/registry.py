@@ -74,9 +74,9 @@ class Registry:
         if client.has_collection(name):
             client.load_collection(name)
 
-    def releases(self, alias: str | None = None) -> list[ReleaseEntry]:
-        """All published releases, newest first; of one alias or of all."""
-        found = [ReleaseEntry(**body) for kind, body in self._read() if kind == "release"]
+    def releases(self, alias: str | None = None, *, timeout_s: float | None = None) -> list[ReleaseEntry]:
+        """All published releases, newest first; of one alias or of all. `timeout_s` bounds each call of Milvus."""
+        found = [ReleaseEntry(**body) for kind, body in self._read(timeout_s) if kind == "release"]
         found = [entry for entry in found if alias in (None, entry.alias)]
         return sorted(found, key=lambda entry: (entry.activated_at or entry.published_at, entry.key), reverse=True)
 
@@ -88,13 +88,14 @@ class Registry:
         """What is known of one collection."""
         return next((entry for entry in self.collections() if entry.collection == name), None)
 
-    def active(self, alias: str) -> ReleaseEntry | None:
+    def active(self, alias: str, *, timeout_s: float | None = None) -> ReleaseEntry | None:
         """The active release of an alias."""
-        return next((entry for entry in self.releases(alias) if entry.status == "active"), None)
+        entries = self.releases(alias, timeout_s=timeout_s)
+        return next((entry for entry in entries if entry.status == "active"), None)
 
-    def find(self, digest: str, alias: str | None = None) -> ReleaseEntry | None:
+    def find(self, digest: str, alias: str | None = None, *, timeout_s: float | None = None) -> ReleaseEntry | None:
         """The release with that digest, or with that unambiguous start of it (at least 6 digits)."""
-        entries = self.releases(alias)
+        entries = self.releases(alias, timeout_s=timeout_s)
         matching = {entry.digest for entry in entries if entry.digest.startswith(digest) and len(digest) >= 6}
         if len(matching) > 1:
             raise InputError(f"release {digest}: {len(matching)} releases start so; give more digits")
@@ -115,14 +116,15 @@ class Registry:
         if keys:
             self._client.delete(self.name, filter=among("key", keys))
 
-    def _read(self) -> list[tuple[str, dict[str, Any]]]:
-        if not self._client.has_collection(self.name):
+    def _read(self, timeout_s: float | None = None) -> list[tuple[str, dict[str, Any]]]:
+        if not self._client.has_collection(self.name, timeout=timeout_s):
             return []
         rows = self._client.query(
             self.name,
             filter=EVERY_KEY,
             output_fields=["kind", "body"],
             limit=ANSWERS,
+            timeout=timeout_s,
             consistency_level="Strong",
         )
         return [(row["kind"], json.loads(row["body"])) for row in rows]

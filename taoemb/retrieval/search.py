@@ -29,7 +29,7 @@ def search(
     with MilvusStore(config) as store:
         if given is None:
             given = _recorded(store, str(release) if release is not None else None)
-        store.binding(given.manifest.digest)
+        store.load_release(given.manifest.digest)
         vectors = given.query_encoder(config=encoder and encoder.model_copy(update={"lora": None})).encode(
             [query], "query"
         )

@@ -50,10 +50,16 @@ class GatewayConfig(Section):
         512, ge=1, le=QUERY_CHARACTERS, description="Length of a shopper's query; longer ones are answered 422."
     )
     encoder_timeout_s: float = Field(1.0, gt=0, description="One call of an arm's encoder.")
-    search_timeout_s: float = Field(5.0, gt=0, description="One search of the vector store.")
+    search_timeout_s: float = Field(
+        5.0, gt=0, description="One search of the vector store, or one look-up of a release."
+    )
     patience_s: float = Field(10.0, gt=0, description="How long a search tries all arms before it is answered 503.")
-    search_threads: int = Field(8, ge=1, description="Searches of the vector store at once, a process.")
-    concurrency: int = Field(256, ge=1, description="Searches under way, a process; beyond, they are answered 503.")
+    search_threads: int = Field(8, ge=1, description="Searches of the vector store at once, an arm and a process.")
+    concurrency: int = Field(
+        256,
+        ge=1,
+        description="Searches under way, a process; beyond, they are answered 503. Half may wait for the candidate.",
+    )
     max_body_mb: float = Field(1.0, gt=0, description="Larger requests are answered 413.")
     tester_token_file: Path | None = Field(
         None, description="File with the token that forcing an arm asks for; none: anybody may."

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from taoemb.rollout.simulate.servers import LoopbackServer
-from taoemb.serving.gateway.arms import COOL_S, MOST_COOL_S, ArmFailure, EncoderClient
+from taoemb.serving.gateway.arms import ArmFailure, EncoderClient
+from taoemb.serving.gateway.rests import COOL_S, MOST_COOL_S
 from taoemb.serving.traffic import Arm
 from tests.judge.stub import free_port
 

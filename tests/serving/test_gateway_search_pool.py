@@ -29,17 +29,17 @@ class Fake:
     def __init__(self) -> None:
         self.free, self.closed = threading.Event(), False
 
-    def binding(self, release_digest: str) -> ReleaseEntry:
+    def binding(self, release_digest: str, *, timeout_s: float | None = None) -> ReleaseEntry:
         return ReleaseEntry(release_digest, "e", "c", "taoemb", "active", "", 1, "")
 
-    def fields(self, name: str, item_encoder_digest: str) -> frozenset[str]:
+    def fields(self, name: str, item_encoder_digest: str, *, timeout_s: float | None = None) -> frozenset[str]:
         return frozenset()
 
     def search(self, vectors_QD, release_digest, k, filter="", *, timeout_s=None) -> list[list[Hit]]:
         assert self.free.wait(60)
         return [[HIT]]
 
-    def is_loaded(self, name: str) -> bool:
+    def is_loaded(self, name: str, *, timeout_s: float | None = None) -> bool:
         return self.free.wait(0.01)
 
     def load(self, name: str) -> None:
@@ -153,9 +153,12 @@ def test_a_check_loads_what_nobody_searches_and_never_waits_long(monkeypatch: py
     store = Fake()
 
     async def check(pool: SearchPool) -> tuple[str, str]:
+        await pool.bound("d")
+        assert await asyncio.to_thread(store.free.wait, 30)  # the look-up had it loaded; then somebody releases it
+        store.free.clear()
         first = await pool.check("d")
         assert await asyncio.to_thread(store.free.wait, 30)  # loaded in the background
-        monkeypatch.setattr(store, "is_loaded", lambda name: time.sleep(1) or True)
+        monkeypatch.setattr(store, "is_loaded", lambda name, timeout_s: time.sleep(1) or True)
         return first, await pool.check("d")
 
     first, slow = using(lambda: store, check)

@@ -44,11 +44,11 @@ def kserve_backend(objects: Objects, config: Config, resource: Resource, plan: P
 
 
 def check_bound(config: Config, release: str) -> None:
-    """Raises InputError unless the release is bound to a collection."""
+    """Load the release's collection, so that the gateway can search it. Raises InputError unless it is bound to one."""
     from taoemb.retrieval.milvus import MilvusStore
 
     with MilvusStore(config.milvus) as store:
-        store.binding(release)
+        store.load_release(release)
 
 
 def reward_judges(config: Config, *releases: str) -> set[str]:

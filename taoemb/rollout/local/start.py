@@ -144,7 +144,7 @@ def _check_bound(config: Config, releases: Sequence[Release]) -> None:
     with MilvusStore(config.milvus) as store:
         for release in releases:
             try:
-                store.binding(release.manifest.digest)
+                store.load_release(release.manifest.digest)
             except InputError as error:
                 command = f"taoemb publish --no-activate --release {release.path} --milvus {config.milvus.uri} --data …"
                 raise InputError(f"{error}: run `{command}`") from None

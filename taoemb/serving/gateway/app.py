@@ -24,6 +24,7 @@ from taoemb.serving.gateway.search import Searcher
 from taoemb.serving.gateway.search_pool import SearchPool, Store
 from taoemb.serving.gateway.shoppers import ShopperRoutes
 from taoemb.serving.gateway.traffic_watch import TrafficWatch
+from taoemb.serving.traffic import Traffic
 
 WARM_S = 5.0
 DESCRIPTION = "Searches a catalogue with the release that a shopper's arm of the rollout serves."
@@ -38,17 +39,24 @@ def create_app(
 ) -> FastAPI:
     """The application. `open_store` and `open_rows` are called in a thread at its start; `/metrics` shows `exposed`."""
     metrics = gateway_metrics(REGISTRY)
-    watch = TrafficWatch(config.traffic, config.poll_s, lambda traffic: metrics.percent.set(traffic.percent), kserve)
     encoders = EncoderClient(config.encoder_timeout_s, 2 * config.concurrency, on_wrong_release=metrics.mismatches.inc)
     store = SearchPool(open_store, config.search_threads, config.search_timeout_s)
+
+    def changed(traffic: Traffic) -> None:
+        metrics.percent.set(traffic.percent)
+        for arm in (traffic.control, traffic.candidate):
+            if arm is not None:
+                store.prepare(arm.release)
+
+    watch = TrafficWatch(config.traffic, config.poll_s, changed, kserve)
     shoppers = ShopperRoutes(config, Searcher(config, watch, encoders, store, metrics), metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         rows = await asyncio.to_thread(open_rows)
         shoppers.rows = rows
-        await watch.start()
         store.start()
+        await watch.start()
         await store.wait(WARM_S)
         if store.is_open and watch.current is not None:
             with suppress(ArmFailure):

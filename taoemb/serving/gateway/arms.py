@@ -17,14 +17,15 @@ from typing import Literal
 import aiohttp
 import numpy as np
 
+from taoemb.serving.gateway.rests import Rests
 from taoemb.serving.traffic import RELEASE_HEADER, Arm
 
 MODEL = "encoder"
 KEEP_ALIVE_S = 3.0  # shorter than the five seconds after which uvicorn closes an idle connection
-COOL_S = 0.25  # after a first failure; it doubles with each further one
-MOST_COOL_S = 4.0
 _log = logging.getLogger(__name__)
-Reason = Literal["unreachable", "timeout", "status", "digest", "malformed", "cooling", "unbound", "filter", "search"]
+Reason = Literal[
+    "unreachable", "timeout", "status", "digest", "malformed", "cooling", "busy", "unbound", "filter", "search"
+]
 
 
 class ArmFailure(Exception):
@@ -33,12 +34,6 @@ class ArmFailure(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-@dataclass
-class _Health:
-    failures: int = 0
-    rests_until: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,9 +56,9 @@ class EncoderClient:
     ) -> None:
         """`on_wrong_release` is called for each reply of another release than its arm's."""
         self._timeout_s, self._connections = timeout_s, connections
-        self._on_wrong_release, self._clock = on_wrong_release, clock
+        self._on_wrong_release = on_wrong_release
         self._session: aiohttp.ClientSession | None = None
-        self._health: dict[str, _Health] = {}
+        self._rests = Rests(clock)
         self._turns = itertools.count()
 
     async def close(self) -> None:
@@ -86,28 +81,22 @@ class EncoderClient:
                 failure = error
                 self._note_failure(url, error)
             else:
-                self._health.pop(url, None)
+                self._rests.worked(url)
                 return vector
         raise failure
 
     def _order(self, arm: Arm, insist: bool) -> list[str]:
         turn = next(self._turns) % len(arm.urls) if arm.urls else 0
         urls = [*arm.urls[turn:], *arm.urls[:turn]]
-        now = self._clock()
-        resting = {url: health.rests_until for url in urls if (health := self._health.get(url)) is not None}
-        fresh = [url for url in urls if resting.get(url, now) <= now]
-        return fresh + sorted(set(urls) - set(fresh), key=resting.__getitem__) if insist else fresh
+        left_s = {url: self._rests.left_s(url) for url in urls}
+        fresh = [url for url in urls if not left_s[url]]
+        return fresh + sorted(set(urls) - set(fresh), key=left_s.__getitem__) if insist else fresh
 
     def _note_failure(self, url: str, failure: ArmFailure) -> None:
         if failure.reason == "digest":
             self._on_wrong_release()
-        if len(self._health) > 1024:  # encoders of long ago
-            self._health.clear()
-        health, now = self._health.setdefault(url, _Health()), self._clock()
-        if health.rests_until <= now:  # searches that failed together are one failure
+        if self._rests.failed(url):
             _log.warning("%s", failure)
-            health.rests_until = now + min(COOL_S * 2**health.failures, MOST_COOL_S)
-            health.failures = min(health.failures + 1, 16)
 
     async def _ask(self, url: str, release: str, body: bytes) -> np.ndarray:
         reply = await self._post(f"{url}/openai/v1/embeddings", body)

@@ -90,6 +90,7 @@ class Searcher:
     ) -> None:
         self._config, self._watch, self._encoders, self._store = config, watch, encoders, store
         self._metrics = metrics
+        self._with_candidate, self._most_with_candidate = 0, max(1, config.concurrency // 2)
 
     async def serve(self, ask: Ask) -> Served:
         """A page, or an error after `gateway.patience_s`. Raises NoCandidate and UnknownSignal."""
@@ -146,7 +147,20 @@ class Searcher:
         return tuple(result for result in ranked if isinstance(result, Ranking))
 
     async def _rank(self, ask: Ask, traffic: Traffic, name: ArmName) -> Ranking:
+        """What one arm answers. A slow candidate is waited for by half of the searches at most, and then rests."""
         arm = _known(traffic, name)
+        if name == "control":
+            return await self._ranked(ask, arm, name)
+        self._store.refuse_resting(arm.release)
+        if self._with_candidate >= self._most_with_candidate:
+            raise ArmFailure("busy", f"{self._with_candidate} searches wait for the candidate; no more may")
+        self._with_candidate += 1
+        try:
+            return await self._ranked(ask, arm, name)
+        finally:
+            self._with_candidate -= 1
+
+    async def _ranked(self, ask: Ask, arm: Arm, name: ArmName) -> Ranking:
         began = time.perf_counter()
         vectors_1D = await self._encoders.embed(arm, ask.query, insist=name == "control")
         encoded = time.perf_counter()
@@ -159,7 +173,7 @@ class Searcher:
             if name == "control":
                 raise UnknownSignal(f"filters.signals: the catalogue has no {min(missing)}")
             raise ArmFailure("filter", f"collection {bound.collection} has no {min(missing)}")
-        hits = await self._store.search(vectors_1D, arm.release, ask.k, ask.filter)
+        hits = await self._store.search(vectors_1D, arm.release, ask.k, ask.filter, name)
         return Ranking(name, arm.release, bound.collection, hits, encoded - began, time.perf_counter() - encoded)
 
 
