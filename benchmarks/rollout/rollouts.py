@@ -1,6 +1,6 @@
 """One simulated rollout at a time: its measurements at every look, and what the real `decide` made of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from classical import z_scores
@@ -29,7 +29,7 @@ def decided(seed: list[int], lift: float, looks: int, planned: int) -> dict[str,
     random = np.random.default_rng(seed)
     plan = schedule(PLAN, looks)
     graded = draw(random, plan, np.full(looks, lift))
-    outcome, look = _walk(plan, list(_measurements(random, plan, graded)))
+    outcome, look = _walk(plan, list(measurements(random, plan, graded)))
     z = z_scores(graded.y, graded.a, plan.graded)
     fixed = z_scores(graded.y, graded.a, np.array([min(planned, len(graded.y))]))[0]
     peeked = np.flatnonzero(z > Z)
@@ -61,37 +61,70 @@ def _primary(graded: Graded, at: np.ndarray) -> ConfidenceSequence:
     return effect_sequence(graded.y, graded.a, half, alpha=LEVELS["item_goodrate", "all"], at=at)
 
 
-def _measurements(random: np.random.Generator, plan: Schedule, graded: Graded) -> Iterator[Measurement]:
+def measurements(
+    random: np.random.Generator,
+    plan: Schedule,
+    graded: Graded,
+    hidden: np.ndarray | None = None,
+    rare: Mapping[str, float] = RARE,
+) -> Iterator[Measurement]:
+    """What is measured at each look; `hidden` (units,): sampled pages that the judge left without any grade."""
     share = plan.percent[batches(plan.units)] / 100
     a = random.random(len(share)) < share
-    series = [_series("item_goodrate", "all", graded.y, graded.a, np.full(len(graded.y), 0.5), plan.graded)]
+    hidden = np.zeros(len(graded.y), dtype=bool) if hidden is None else hidden
+    least, most = np.where(hidden, 0.0, graded.y), np.where(hidden, 1.0, graded.y)
+    half = np.full(len(graded.y), 0.5)
+    found = [series("item_goodrate", "all", least, graded.a, half, plan.graded, most)]
     for number, name in enumerate(SLICES, start=1):
         inside = graded.slice == number
-        at = np.concatenate([[0], np.cumsum(inside)])[plan.graded]
-        half = np.full(int(inside.sum()), 0.5)
-        series.append(_series("item_goodrate", name, graded.y[inside], graded.a[inside], half, at))
-    for metric, rate in RARE.items():
+        at = _counted(inside)[plan.graded]
+        found.append(series("item_goodrate", name, least[inside], graded.a[inside], half[inside], at, most[inside]))
+    for metric, rate in rare.items():
         y = (random.random(len(a)) < rate).astype(np.float64)
-        series.append(_series(metric, "all", y, a, share, plan.units))
-    p_values = sample_ratio_sequence(a, share, plan.units)
-    assigned, expected = np.cumsum(a)[plan.units - 1], np.cumsum(share)[plan.units - 1]
-    for look, estimates in enumerate(zip(*series, strict=True)):
-        units, candidate = int(plan.units[look]), int(assigned[look])
+        found.append(series(metric, "all", y, a, share, plan.units))
+    ratios = _ratios(a, share, plan.units)
+    answered = _ratios(graded.a[~hidden], half[~hidden], _counted(~hidden)[plan.graded])
+    unanswered = _counted(hidden)[plan.graded]
+    for look, estimates in enumerate(zip(*found, strict=True)):
         yield Measurement(
             at=60.0 * look,
-            pages=units,
-            graded=int(plan.graded[look]),
-            unanswered=0,
+            pages=int(plan.units[look]),
+            graded=int(plan.graded[look] - unanswered[look]),
+            unanswered=int(unanswered[look]),
             estimates=estimates,
-            sample_ratio=SampleRatio(units - candidate, candidate, float(expected[look]), float(p_values[look])),
+            sample_ratio=ratios[look],
+            answered_ratio=answered[look],
             units_in_step=int(plan.graded_in_step[look]),
         )
 
 
-def _series(metric: str, slice: str, y: np.ndarray, a: np.ndarray, p: np.ndarray, at: np.ndarray) -> list[Estimate]:
+def _ratios(a: np.ndarray, p: np.ndarray, at: np.ndarray) -> list[SampleRatio]:
+    p_values, assigned = sample_ratio_sequence(a, p, at), _counted(a)[at]
+    expected = np.concatenate([[0.0], np.cumsum(p)])[at]
+    return [
+        SampleRatio(int(n - candidate), int(candidate), float(share), float(p_value))
+        for n, candidate, share, p_value in zip(at, assigned, expected, p_values, strict=True)
+    ]
+
+
+def _counted(inside: np.ndarray) -> np.ndarray:
+    """How many of the first n are inside, for n = 0 … N."""
+    return np.concatenate([[0], np.cumsum(inside)])
+
+
+def series(
+    metric: str,
+    slice: str,
+    y: np.ndarray,
+    a: np.ndarray,
+    p: np.ndarray,
+    at: np.ndarray,
+    most: np.ndarray | None = None,
+) -> list[Estimate]:
+    """A metric's estimate at each look. With `most`, values lie between `y` and it, as of pages without grades."""
     sides = LEVELS[metric, slice]
-    sequence = effect_sequence(y, a, p, alpha=sides, at=at)
-    candidates = np.concatenate([[0], np.cumsum(a)])[at]
+    sequence = effect_sequence(y, a, p, alpha=sides, at=at, most=most)
+    candidates = _counted(a)[at]
     return [
         Estimate(
             metric=metric,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- results: begin (written by benchmarks/rollout/verdicts.py) -->", "<!-- results: end -->"
+END = "<!-- results: end -->"
 
 
 def markdown(found: Mapping[str, Any]) -> str:
@@ -20,12 +20,12 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def write_into(page: Path, table: str) -> None:
-    """Replace what stands between the markers of a page."""
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}", encoding="utf-8")
+def write_into(page: Path, text: str, script: str = "verdicts") -> None:
+    """Replace what stands between the markers of a page that name this script."""
+    begin = f"<!-- results: begin (written by benchmarks/rollout/{script}.py) -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(END, 1)
+    page.write_text(f"{before}{begin}\n\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def _verdicts(lifts: Iterable[Mapping[str, Any]]) -> str:
@@ -33,13 +33,13 @@ def _verdicts(lifts: Iterable[Mapping[str, Any]]) -> str:
         [
             f"{100 * one['lift']:+.0f} points" if one["lift"] else "0 (A/A)",
             f"{one['simulations']:,}",
-            _percent(one["promoted"]),
+            percent(one["promoted"]),
             _count(one["graded_until_promotion"]),
-            _percent(one["rolled_back"]),
-            _percent(one["crossed"]),
-            _percent(one["fixed"]),
+            percent(one["rolled_back"]),
+            percent(one["crossed"]),
+            percent(one["fixed"]),
             _count(one["fixed_units"]),
-            _percent(one["peeked"]),
+            percent(one["peeked"]),
             _count(one["peeked_units"]),
         ]
         for one in lifts
@@ -56,14 +56,14 @@ def _verdicts(lifts: Iterable[Mapping[str, Any]]) -> str:
         "z-test at every look",
         "median units",
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _others(found: Mapping[str, Any]) -> str:
     rows = [
         [
             f"{metric}: the 90 % interval ever above 0 / below 0 (5 % each allowed)",
-            f"{_percent(one['low'])} / {_percent(one['high'])}",
+            f"{percent(one['low'])} / {percent(one['high'])}",
         ]
         for metric, one in found["crossings"].items()
     ]
@@ -71,35 +71,37 @@ def _others(found: Mapping[str, Any]) -> str:
     rows += [
         [
             "novelty effect under strong drift: the 95 % interval ever misses the average effect",
-            _percent(cover["missed"]),
+            percent(cover["missed"]),
         ],
-        ["the same for a usual 95 % interval at every look", _percent(cover["usual_missed"])],
+        ["the same for a usual 95 % interval at every look", percent(cover["usual_missed"])],
         [
             "CUPED, true lift +2 points: median units until the interval is above 0, without / with history",
             f"{_count(history['without'])} / {_count(history['with'])}",
         ],
         ["CUPED: width of the interval, with / without history", f"{history['width_ratio']:.2f}"],
-        ["judge that favours the candidate: falsely above 0, judge alone", _percent(people["judge_false"])],
-        ["the same, corrected by human grades on 20 % of the pages", _percent(people["both_false"])],
+        ["judge that favours the candidate: falsely above 0, judge alone", percent(people["judge_false"])],
+        ["the same, corrected by human grades on 20 % of the pages", percent(people["both_false"])],
         [
             "width of the interval (points): people alone / judge corrected by people",
             f"{100 * people['people_width']:.1f} / {100 * people['both_width']:.1f}",
         ],
-        ["sample ratio: false alarms at 0.1 %, shares stepping", _percent(split["works"]["alarm"])],
+        ["sample ratio: false alarms at 0.1 %, shares stepping", percent(split["works"]["alarm"])],
         [
             "sample ratio: found when 15 % of the candidate's units are lost; median units",
-            f"{_percent(split['loses']['alarm'])}; {_count(split['loses']['at'])}",
+            f"{percent(split['loses']['alarm'])}; {_count(split['loses']['at'])}",
         ],
     ]
-    return _table(["check", "found"], rows)
+    return table(["check", "found"], rows)
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share as a percentage."""
     return f"{100 * share:.1f} %"
 
 

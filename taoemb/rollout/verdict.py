@@ -127,6 +127,24 @@ def _unanswered(plan: Plan, measurement: Measurement, forward: Pointer) -> Itera
             f"{100 * plan.max_unanswered:g} %: its metrics decide nothing"
         )
         yield Reason("unanswered", "continue", text)
+    elif measurement.unanswered:
+        text = f"{measurement.unanswered:,} pages that the judge left open count as the worst and the best they may be"
+        yield Reason("unanswered", forward, text)
+    yield from _answered_evenly(plan, measurement, forward)
+
+
+def _answered_evenly(plan: Plan, measurement: Measurement, forward: Pointer) -> Iterator[Reason]:
+    """Holds a rollout whose judge answers one arm more often: what it leaves open is no accident then."""
+    ratio = measurement.answered_ratio
+    if ratio is None or not measurement.unanswered:
+        return
+    counts = f"it answered {ratio.n_control:,} pages of the control and {ratio.n_candidate:,} of the candidate"
+    against = f"(lowest p so far {ratio.p_value:.2g}, limit {plan.sample_ratio_alpha:g})"
+    if ratio.p_value < plan.sample_ratio_alpha:
+        text = f"the judge answers one arm more often: {counts} {against}; see what it leaves open, then start anew"
+        yield Reason("answered pages", "continue", text)
+    else:
+        yield Reason("answered pages", forward, f"the judge answers both arms alike: {counts} {against}")
 
 
 def _primary(plan: Plan, measurement: Measurement, forward: Pointer) -> Reason:

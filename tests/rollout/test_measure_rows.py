@@ -232,6 +232,7 @@ def test_nothing_was_seen_yet(tmp_path: Path) -> None:
 
 def test_side_by_side_pairs_pages_of_one_query_in_order(tmp_path: Path) -> None:
     rows = make_rows(seed=6, count=900)
+    rows.grades = {one: [value or 0.0 for value in values] for one, values in rows.grades.items()}
     store = open_store(tmp_path)
     write(store, rows)
     grade(store, rows, list(rows.grades))

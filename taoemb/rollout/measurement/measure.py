@@ -33,9 +33,11 @@ class Values:
     """What one metric has seen: the rows of M units in order, and their values."""
 
     rows: np.ndarray  # (M,) int64
-    y: np.ndarray  # (M,) float64
+    y: np.ndarray  # (M,) float64; nan: not known, it lies between least and most
     p: np.ndarray  # (M,) float64, the candidate's share among the units that this metric looks at
     bounds: tuple[float, float] | None = (0.0, 1.0)
+    least: np.ndarray | None = None  # (M,) float64; None: all are known
+    most: np.ndarray | None = None
 
 
 def measure(
@@ -78,7 +80,8 @@ def measure(
         graded=int((sampled[:settled] & ~np.isnan(seen.number("item_goodrate")[:settled])).sum()),
         unanswered=seen.unanswered(),
         estimates=sorted(estimates, key=lambda one: (one.metric, one.slice != ALL, one.slice)),
-        sample_ratio=_sample_ratio(seen),
+        sample_ratio=_sample_ratio(seen.flag("candidate"), seen.number("p")),
+        answered_ratio=_answered_ratio(seen),
         mismatches=mismatches(seen.kinds, releases),
         waiting=len(seen.waiting()),
         waiting_for_people=len(seen.for_people()),
@@ -107,11 +110,13 @@ def single_values(plan: Plan, seen: Observations, now: float) -> dict[str, Value
         settled = settled[: _answered_by_people(seen, settled)]
     half = np.full(len(settled), GRADED_SHARE)
     for name in GRADED:
-        judged, bounds = seen.number(name)[settled], BOUNDS[name]
-        if plan.human is not None:
-            human = np.where(seen.flag("asked"), seen.number(f"human_{name}"), np.nan)[settled]
-            judged, bounds = corrected_values(judged, human, plan.human_share)
-        found[name] = Values(settled, judged, half, bounds)
+        least, most = seen.number(f"least_{name}")[settled], seen.number(f"most_{name}")[settled]
+        if plan.human is None:
+            found[name] = Values(settled, seen.number(name)[settled], half, BOUNDS[name], least, most)
+            continue
+        human = np.where(seen.flag("asked"), seen.number(f"human_{name}"), np.nan)[settled]
+        corrected, bounds = corrected_values((least + most) / 2, human, plan.human_share)  # any prediction will do
+        found[name] = Values(settled, corrected, half, bounds)
     overlaps = seen.number("bm25_overlap")
     known = np.flatnonzero(~np.isnan(overlaps))
     if plan.catalogue is not None:
@@ -137,9 +142,8 @@ def mismatches(kinds: Mapping[PageKind, int], releases: Mapping[ArmName, str]) -
 
 
 def _settled(seen: Observations) -> list[int]:
-    """Rows of the graded units, up to the first one that waits for the judge."""
-    graded = seen.flag("sampled") & ~np.isnan(seen.number("item_goodrate"))
-    return np.flatnonzero(graded[: seen.graded_until()]).tolist()
+    """Rows of the sampled units that the judge came to, answered or not, up to the first one that waits for it."""
+    return np.flatnonzero(seen.flag("sampled")[: seen.graded_until()]).tolist()
 
 
 def _one_look(plan: Plan, seen: Observations, rows: np.ndarray) -> tuple[float, float] | None:
@@ -147,7 +151,8 @@ def _one_look(plan: Plan, seen: Observations, rows: np.ndarray) -> tuple[float, 
     if plan.human is None or plan.metric not in GRADED:
         return None
     human = np.where(seen.flag("asked"), seen.number(f"human_{plan.metric}"), np.nan)[rows]
-    return one_look_interval(seen.number(plan.metric)[rows], human, seen.flag("candidate")[rows], 2 * plan.alpha)
+    judged = (seen.number(f"least_{plan.metric}") + seen.number(f"most_{plan.metric}"))[rows] / 2
+    return one_look_interval(judged, human, seen.flag("candidate")[rows], 2 * plan.alpha)
 
 
 def _answered_by_people(seen: Observations, settled: np.ndarray) -> int:
@@ -194,16 +199,18 @@ def _of_arms(
     inside = mask[values.rows]
     rows, y, p = values.rows[inside], values.y[inside], values.p[inside]
     a = candidate[rows]
-    known = [earlier_in_group(y, queries[rows]), *([] if history is None else [history[rows]])]
-    x = np.stack(known, axis=1)
-    sequence = effect_sequence(y, a, p, alpha=sides, bounds=values.bounds, x=x, at=np.array([len(y)]))
+    least, most = (y if ends is None else ends[inside] for ends in (values.least, values.most))
+    columns = [earlier_in_group((least + most) / 2, queries[rows]), *([] if history is None else [history[rows]])]
+    x = np.stack(columns, axis=1)
+    sequence = effect_sequence(least, a, p, alpha=sides, bounds=values.bounds, x=x, at=np.array([len(y)]), most=most)
     effect, low, high = sequence.last
-    control_mean, candidate_mean = arm_means(y, a)
-    n_candidate = int(a.sum())
+    known = ~np.isnan(y)
+    control_mean, candidate_mean = arm_means(y[known], a[known])
+    n_candidate = int(a[known].sum())
     return Estimate(
         metric=metric,
         slice=one,
-        n_control=len(y) - n_candidate,
+        n_control=int(known.sum()) - n_candidate,
         n_candidate=n_candidate,
         control=control_mean,
         candidate=candidate_mean,
@@ -216,14 +223,27 @@ def _of_arms(
 
 
 def _of_pairs(metric: str, one: str, pairs: Paired, mask: np.ndarray, sides: Sides) -> Estimate:
-    values = pairs.values[mask[pairs.rows]]
-    sequence = mean_sequence(values, alpha=sides, bounds=(-1.0, 1.0), at=np.array([len(values)]))
-    effect, low, high = sequence.last
-    return Estimate(metric, one, len(values), len(values), None, None, effect, float(low), float(high), sides.alpha)
+    inside = mask[pairs.rows]
+    count = int(inside.sum())
+    least, most = (
+        mean_sequence(values[inside], alpha=sides, bounds=(-1.0, 1.0), at=np.array([count]))
+        for values in (pairs.values if ends is None else ends for ends in (pairs.least, pairs.most))
+    )
+    effect = float(pairs.values[inside].mean()) if least.last[0] is not None else None
+    low, high = float(least.last[1]), float(most.last[2])
+    return Estimate(metric, one, count, count, None, None, effect, low, high, sides.alpha)
 
 
-def _sample_ratio(seen: Observations) -> SampleRatio:
-    candidate, p = seen.flag("candidate"), seen.number("p")
+def _answered_ratio(seen: Observations) -> SampleRatio | None:
+    """Whether the judge answers as many pages of one arm as of the other; of those up to the first that waits."""
+    until = seen.graded_until()
+    answered = (seen.flag("sampled") & ~np.isnan(seen.number("item_goodrate")))[:until]
+    if not answered.any():
+        return None
+    return _sample_ratio(seen.flag("candidate")[:until][answered], np.full(int(answered.sum()), GRADED_SHARE))
+
+
+def _sample_ratio(candidate: np.ndarray, p: np.ndarray) -> SampleRatio:
     n_candidate = int(candidate.sum())
     p_values = sample_ratio_sequence(candidate, p, np.array([len(p)]))
     return SampleRatio(len(p) - n_candidate, n_candidate, float(p.sum()), float(p_values[-1]))

@@ -58,6 +58,8 @@ class Measurement:
     """Sampled pages that the judge did not come to yet."""
     waiting_for_people: int = 0
     """Pages that people were asked for and have not graded (only with the plan's `human`)."""
+    answered_ratio: SampleRatio | None = None
+    """The counts of the pages that the judge graded wholly, against one half; None where none is sampled."""
     one_look: tuple[float, float] | None = None
     """The interval of ppi-python for the plan's metric from human and judge's grades: right at one look only."""
     units_in_step: int | None = None
@@ -83,6 +85,8 @@ def from_json(tree: Mapping[str, Any]) -> Measurement:
     """The value of :func:`to_json` read back."""
     estimates = [Estimate(**_with_bounds(one)) for one in tree["estimates"]]
     rest = {name: value for name, value in tree.items() if name not in ("estimates", "sample_ratio")}
+    if rest.get("answered_ratio") is not None:
+        rest["answered_ratio"] = SampleRatio(**rest["answered_ratio"])
     if rest.get("one_look") is not None:
         rest["one_look"] = tuple(rest["one_look"])
     return Measurement(estimates=estimates, sample_ratio=SampleRatio(**tree["sample_ratio"]), **rest)

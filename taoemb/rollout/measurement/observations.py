@@ -31,7 +31,7 @@ _NUMBERS = (
     "history",
     "bm25_overlap",
     *GRADED,
-    *(f"human_{name}" for name in GRADED),
+    *(f"{prefix}_{name}" for prefix in ("human", "least", "most") for name in GRADED),
 )
 
 Overlap = Callable[[Page], float]
@@ -87,7 +87,8 @@ class Observations:
 
     def number(self, name: str) -> np.ndarray:
         """(N,) float64: at, p, latency_ms; history, bm25_overlap and the graded metrics, by the judge and as
-        human_… by people, nan where not known."""
+        human_… by people, nan where not known; least_… and most_… what they may be at worst and best, as far as the
+        judge said (nan while the page waits)."""
         return np.array(self._numbers[name], dtype=np.float64)
 
     def outcome(self, event: str) -> np.ndarray:
@@ -180,8 +181,11 @@ class Observations:
 
     def _settle(self, row: int, relevance: list[float | None]) -> None:
         places = int(self._numbers["places"][row])
-        answered = [value for value in relevance[:places] if value is not None]
-        if len(answered) < len(relevance[:places]):
+        shown = relevance[:places]
+        self._keep_grades(row, "least_", [0.0 if value is None else value for value in shown])
+        self._keep_grades(row, "most_", [1.0 if value is None else value for value in shown])
+        answered = [value for value in shown if value is not None]
+        if len(answered) < len(shown):
             self._flags["graded"][row] = _UNANSWERED
             return
         self._flags["graded"][row] = _SETTLED

@@ -23,19 +23,23 @@ class Paired:
     """M values in [-1, 1] in order, and the row of the unit where each stands."""
 
     rows: np.ndarray  # (M,) int64
-    values: np.ndarray  # (M,) float64
+    values: np.ndarray  # (M,) float64, the middle of what is possible
+    least: np.ndarray | None = None  # (M,) float64; None: the values are known
+    most: np.ndarray | None = None
 
 
 def side_by_side(seen: Observations, rows: Sequence[int]) -> Paired:
     """GSB: the first waiting control page and the first waiting candidate page of a query meet; more good items win.
 
-    `rows` are settled graded units in order. Valid as the mean of the pairs that met. How queries weigh in it follows
-    from the traffic of both arms, and it may shift with the split.
+    `rows` are settled graded units in order, those that the judge left unanswered too: such a page meets as any other,
+    and its pair is worth what its items may be. Valid as the mean of the pairs that met. How queries weigh in it
+    follows from the traffic of both arms, and it may shift with the split.
     """
-    goodrate, candidate = seen.number("item_goodrate"), seen.flag("candidate")
+    ranges = np.stack([seen.number("least_item_goodrate"), seen.number("most_item_goodrate")])
+    candidate = seen.flag("candidate")
     waiting: dict[tuple[str, bool], deque[int]] = defaultdict(deque)
     met: list[int] = []
-    values: list[float] = []
+    gains: list[np.ndarray] = []
     for row in rows:
         mine = bool(candidate[row])
         query = same_query(seen.arrivals[row].query)
@@ -44,10 +48,11 @@ def side_by_side(seen: Observations, rows: Sequence[int]) -> Paired:
             waiting[query, mine].append(row)
             continue
         other = others.popleft()
-        gain = goodrate[row] - goodrate[other]
+        better, worse = (row, other) if mine else (other, row)
         met.append(row)
-        values.append(float(np.sign(gain if mine else -gain)))
-    return Paired(np.array(met, dtype=np.int64), np.array(values))
+        gains.append(np.sign(ranges[:, better] - ranges[::-1, worse]))
+    least, most = np.stack(gains, axis=1) if gains else np.empty((2, 0))
+    return Paired(np.array(met, dtype=np.int64), (least + most) / 2, least, most)
 
 
 def interleaved(seen: Observations, store: EventStore, rows: np.ndarray, window_s: float) -> Paired:

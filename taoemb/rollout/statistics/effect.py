@@ -14,11 +14,15 @@ Randomisation makes Z_i a martingale difference about its mean (Robins and Rotni
 weighting with known propensities; with covariates as in Waudby-Smith et al. 2024, section 3).
 """
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 
 from taoemb.rollout.statistics.adjust import guesses
 from taoemb.rollout.statistics.asymptotic import brownian_radius
-from taoemb.rollout.statistics.bounded import sum_bounds
+from taoemb.rollout.statistics.bounded import log_capital, lowest_sum, sum_bounds
+from taoemb.rollout.statistics.missing import worst_and_best
 from taoemb.rollout.statistics.sequence import ConfidenceSequence, Sides, cumulated, looks_of, sides_of
 
 BURN_IN = 50
@@ -34,18 +38,22 @@ def effect_sequence(
     bounds: tuple[float, float] | None = (0.0, 1.0),
     x: np.ndarray | None = None,
     at: np.ndarray | None = None,
+    most: np.ndarray | None = None,
 ) -> ConfidenceSequence:
     """Candidate minus control, after each unit in the order of arrival.
 
     `y` (n,) the values, `a` (n,) true for the candidate, `p` (n,) the candidate's share in [0, 1] when the unit was
     assigned; `alpha`: of the interval, or of each side (multiplicity.levels); `bounds` of y, None when it has none;
     `x` (n,) or (n, d): covariates known before the rollout, NaN where not known; `at`: sample sizes to answer for
-    (default: all of 1 … n). Costs O(n) time. Raises ValueError for values that are NaN or out of bounds, and for
+    (default: all of 1 … n); `most` (n,): the values lie between `y` and these, as when some are missing (`missing`).
+    Costs O(n) time. Raises ValueError for values that are NaN or out of bounds, and for
     assignments that had no chance.
     """
     y, a, p = (np.asarray(one, dtype=np.float64) for one in (y, a, p))
     _check(y, a, p, bounds)
     sides, looks = sides_of(alpha), looks_of(at, len(y))
+    if most is not None and not np.array_equal(most, y):
+        return _within(y, np.asarray(most, dtype=np.float64), a, p, sides, bounds, x, looks)
     if bounds is None:
         return _unbounded(y, a, p, guesses(y, x, float(y[0]) if len(y) else 0.0), sides, looks)
     low, high = bounds
@@ -53,6 +61,32 @@ def effect_sequence(
     m = np.clip(guesses(scaled, x, 0.5), 0, 1)
     unit = _bounded(scaled, a, p, m, sides, looks)
     return ConfidenceSequence(*(part * (high - low) for part in (unit.center, unit.low, unit.high)))
+
+
+def _within(
+    least: np.ndarray,
+    most: np.ndarray,
+    a: np.ndarray,
+    p: np.ndarray,
+    sides: Sides,
+    bounds: tuple[float, float] | None,
+    x: np.ndarray | None,
+    looks: np.ndarray,
+) -> ConfidenceSequence:
+    """Each end from the values that are worst for it; the center in the middle."""
+    if bounds is None or np.any(least > most):
+        raise ValueError("values that are missing need bounds, and least may not exceed most")
+    _check(most, a, p, bounds)
+    ends = []
+    for y in worst_and_best(least, most, a == 1):
+        scaled = (y - bounds[0]) / (bounds[1] - bounds[0])
+        ends.append(_Steps.of(scaled, a, p, np.clip(guesses(scaled, x, 0.5), 0, 1)))
+    worst, best = ends
+    low = lowest_sum(log_capital(worst.z, worst.down, looks), sides.low)
+    high = -lowest_sum(log_capital(-best.z, best.up, looks), sides.high)
+    middle = cumulated((worst.z + best.z) / 2, looks)
+    unit = _ratio(middle, low, high, cumulated(np.minimum(p, 1 - p), looks), limit=1.0)
+    return ConfidenceSequence(*(part * (bounds[1] - bounds[0]) for part in (unit.center, unit.low, unit.high)))
 
 
 def arm_means(y: np.ndarray, a: np.ndarray) -> tuple[float | None, float | None]:
@@ -81,13 +115,27 @@ def _bounded(
     y: np.ndarray, a: np.ndarray, p: np.ndarray, m: np.ndarray, sides: Sides, looks: np.ndarray
 ) -> ConfidenceSequence:
     """For y in [0, 1]."""
-    larger = np.maximum(p, 1 - p)
-    treated, untreated = (1 - p) / larger, p / larger
-    z = (y - m) * np.where(a == 1, treated, -untreated)
-    worst_down = np.maximum(m * treated, (1 - m) * untreated)
-    worst_up = np.maximum((1 - m) * treated, m * untreated)
-    low, high = sum_bounds(z, worst_down, worst_up, sides, looks)
-    return _ratio(cumulated(z, looks), low, high, cumulated(np.minimum(p, 1 - p), looks), limit=1.0)
+    steps = _Steps.of(y, a, p, m)
+    low, high = sum_bounds(steps.z, steps.down, steps.up, sides, looks)
+    return _ratio(cumulated(steps.z, looks), low, high, cumulated(np.minimum(p, 1 - p), looks), limit=1.0)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What each unit adds to the sum of Z, and how far it could have gone down and up, known before it: (n,) each."""
+
+    z: np.ndarray
+    down: np.ndarray
+    up: np.ndarray
+
+    @classmethod
+    def of(cls, y: np.ndarray, a: np.ndarray, p: np.ndarray, m: np.ndarray) -> Self:
+        """For y and guesses m in [0, 1]."""
+        larger = np.maximum(p, 1 - p)
+        treated, untreated = (1 - p) / larger, p / larger
+        down = np.maximum(m * treated, (1 - m) * untreated)
+        up = np.maximum((1 - m) * treated, m * untreated)
+        return cls((y - m) * np.where(a == 1, treated, -untreated), down, up)
 
 
 def _unbounded(
