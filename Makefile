@@ -1,4 +1,4 @@
-# Everything sets itself up: a machine with Python 3.11+ and make is enough.
+# Everything sets itself up: a machine with Python 3.11.5 or newer and make is enough.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -12,6 +12,7 @@ from taoemb.config import (
     JudgeConfig,
     JudgeServerConfig,
     KServeConfig,
+    LogsConfig,
     MilvusConfig,
 )
 
@@ -23,6 +24,7 @@ SETTINGS = {
     "controller": ControllerConfig,
     "milvus": MilvusConfig,
     "events": EventsConfig,
+    "logs": LogsConfig,
     "kserve": KServeConfig,
     "judge": JudgeConfig,
     "heldout_judge": JudgeConfig,

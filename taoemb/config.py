@@ -18,7 +18,7 @@ from taoemb.settings.cluster import ControllerConfig, JobConfig, KServeConfig
 from taoemb.settings.data import QueryGenerationConfig, SplitConfig
 from taoemb.settings.models import EncoderConfig, JudgeConfig, JudgeServerConfig, JudgeTrainConfig, LoraConfig
 from taoemb.settings.release import EvaluationConfig, GateConfig, MilvusConfig
-from taoemb.settings.serving import EncoderServerConfig, EventsConfig, GatewayConfig
+from taoemb.settings.serving import EncoderServerConfig, EventsConfig, GatewayConfig, LogsConfig
 from taoemb.settings.training import (
     EngineConfig,
     GRPOConfig,
@@ -51,6 +51,7 @@ __all__ = [
     "JudgeTrainConfig",
     "KServeConfig",
     "LiveInfoNCEConfig",
+    "LogsConfig",
     "LoraConfig",
     "MilvusConfig",
     "OptimConfig",

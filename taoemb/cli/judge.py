@@ -82,4 +82,12 @@ def serve(
     tree = settings(config, set_)
     from taoemb.judge.server import serve as run
 
-    run(model, port=port, host=host, name=name, config=tree.judge_server, exit_with_parent=exit_with_parent)
+    run(
+        model,
+        port=port,
+        host=host,
+        name=name,
+        config=tree.judge_server,
+        logs=tree.logs,
+        exit_with_parent=exit_with_parent,
+    )

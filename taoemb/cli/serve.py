@@ -29,7 +29,7 @@ def gateway(
     tree = with_uri(settings(config, overrides), milvus)
     from taoemb.serving.gateway.process import GatewayApp, serve
 
-    app = GatewayApp(tree.gateway, tree.milvus, tree.events, kserve=tree.kserve)
+    app = GatewayApp(tree.gateway, tree.milvus, tree.events, kserve=tree.kserve, logs=tree.logs)
     serve(app, port=port, host=host, exit_with_parent=exit_with_parent)
 
 
@@ -62,6 +62,7 @@ def encoder(
         name=name,
         config=tree.encoder_server,
         encoder=tree.encoder,
+        logs=tree.logs,
         exit_with_parent=exit_with_parent,
         on_ready=tell,
     )

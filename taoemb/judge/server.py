@@ -4,8 +4,9 @@ KServe's own OpenAI module needs vllm; the routes here are added to its applicat
 talks to this server, to KServe's HuggingFace/vLLM runtime, and to any OpenAI-compatible endpoint.
 """
 
-from taoemb.config import JudgeServerConfig
+from taoemb.config import JudgeServerConfig, LogsConfig
 from taoemb.hosting.entry import check_port, import_kserve, stop_with_parent
+from taoemb.hosting.logs import configure_logs
 
 DRAIN_S = 30
 
@@ -17,6 +18,7 @@ def serve(
     host: str = "127.0.0.1",
     name: str = "judge",
     config: JudgeServerConfig | None = None,
+    logs: LogsConfig | None = None,
     exit_with_parent: bool = False,
 ) -> None:
     """Serve the judge `model` (see :func:`taoemb.judge.backends.load_backend`) until SIGTERM or SIGINT.
@@ -25,6 +27,7 @@ def serve(
     model.
     """
     config = config or JudgeServerConfig()
+    configure_logs(logs)
     if exit_with_parent:
         stop_with_parent()
     check_port(host, port)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from taoemb import __version__
 from taoemb.errors import InputError, TaoembError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 Subresource = Literal["", "status", "log"]
+FIELD_MANAGER = "taoemb"
+"""Whose fields they are, in `metadata.managedFields` and in conflicts with server-side apply."""
 _MERGE = "application/merge-patch+json"
 _MOST_WORDS = 300
 _CHUNK = 1 << 16
@@ -61,6 +64,7 @@ class Objects:
 
     def __init__(self, api: "ApiClient", timeout_s: float = 10.0) -> None:
         self._api, self._timeout_s = api, timeout_s
+        api.user_agent = f"{FIELD_MANAGER}/{__version__}"
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json:
         """One object."""
@@ -121,13 +125,14 @@ class Objects:
         from urllib3.exceptions import HTTPError
 
         headers = {"Accept": "*/*" if stream_s else "application/json"}
+        written_by = [] if body is None else [("fieldManager", FIELD_MANAGER)]
         if body is not None:
             headers["Content-Type"] = _MERGE if method == "PATCH" else "application/json"
         try:
             answer = self._api.call_api(
                 path,
                 method,
-                query_params=list((query or {}).items()),
+                query_params=[*(query or {}).items(), *written_by],
                 header_params=headers,
                 body=body,
                 auth_settings=["BearerToken"],

@@ -9,6 +9,13 @@ from taoemb.limits import QUERY_CHARACTERS
 from taoemb.settings.section import Section
 
 
+class LogsConfig(Section):
+    """What servers and the controller log, on standard error."""
+
+    format: Literal["text", "json"] = Field("text", description="`json`: one object a line, for a log store.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lines below it are left out.")
+
+
 class EncoderServerConfig(Section):
     """`taoemb serve encoder`."""
 

@@ -7,7 +7,7 @@ from taoemb.settings.data import QueryGenerationConfig, SplitConfig
 from taoemb.settings.models import EncoderConfig, JudgeConfig, JudgeServerConfig, JudgeTrainConfig
 from taoemb.settings.release import EvaluationConfig, GateConfig, MilvusConfig
 from taoemb.settings.section import Section
-from taoemb.settings.serving import EncoderServerConfig, EventsConfig, GatewayConfig
+from taoemb.settings.serving import EncoderServerConfig, EventsConfig, GatewayConfig, LogsConfig
 from taoemb.settings.training import (
     EngineConfig,
     GRPOConfig,
@@ -42,6 +42,7 @@ class Config(Section):
     encoder_server: EncoderServerConfig = EncoderServerConfig()
     gateway: GatewayConfig = GatewayConfig()
     events: EventsConfig = EventsConfig()
+    logs: LogsConfig = LogsConfig()
     kserve: KServeConfig = KServeConfig()
     controller: ControllerConfig = ControllerConfig()
     job: JobConfig = JobConfig()

@@ -21,6 +21,7 @@ CORE = {
     "apps/v1",
     "autoscaling/v2",
     "policy/v1",
+    "coordination.k8s.io/v1",
     "networking.k8s.io/v1",
     "rbac.authorization.k8s.io/v1",
     "apiextensions.k8s.io/v1",

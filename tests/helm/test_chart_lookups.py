@@ -90,6 +90,39 @@ def test_the_definition_belongs_to_the_release_that_brought_it(tmp_path, annotat
     assert len(shared_objects(found)) == (3 if rendered else 0)
 
 
+OWNED = {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": NAMESPACE}
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/taoemb-rollout-controller"
+
+
+@pytest.mark.parametrize(("owner", "rendered"), [(OWNED, True), ({}, False), (None, True)])
+def test_the_lease_goes_with_the_release_unless_a_controller_made_it(tmp_path, owner, rendered):
+    """Helm refuses to take over what it did not make, so one of an older chart stays as it is."""
+    metadata = {"name": "taoemb-rollout-controller", "namespace": NAMESPACE, "annotations": owner}
+    metadata["labels"] = {"app.kubernetes.io/managed-by": "Helm"} if owner else {}
+    there = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
+    found = of_kind(asked(tmp_path, KSERVE, {} if owner is None else {LEASE: there}), "Lease")
+    assert len(found) == rendered
+    assert all("spec" not in one and "annotations" not in one["metadata"] for one in found), "whoever leads writes it"
+
+
+def test_two_releases_share_the_definition_and_nothing_else(tmp_path):
+    """Another namespace and another name: no object of the second release has the name of one of the first."""
+    names = []
+    for release, namespace in ((RELEASE, NAMESPACE), ("other", "elsewhere")):
+        command = [str(tools().helm), "template", release, str(CHART), "--namespace", namespace]
+        more = ["--set", "assumeApis=true", "--set", "controller.scope=cluster", "--kubeconfig=/dev/null"]
+        done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found = [tree for tree in yaml.safe_load_all(done.stdout) if tree]
+        names.append({(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]) for one in found})
+    first, second = names
+    assert {name for _, _, name in first & second} == {
+        "encoderrollouts.taoemb.io",
+        "taoemb-encoderrollouts-edit",
+        "taoemb-encoderrollouts-view",
+    }
+
+
 def test_the_first_release_brings_the_definition_with_its_rights(tmp_path):
     found = asked(tmp_path, KSERVE, {})
     kept = [one["metadata"]["annotations"] for one in shared_objects(found)]

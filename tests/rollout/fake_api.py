@@ -45,6 +45,8 @@ class FakeApi:
         """Called with each object that was written: other controllers."""
         self.logs: dict[tuple[str, str], list[str]] = {}
         """Of pods, each line with its time stamp before it; a follower gets what there is and must come back."""
+        self.managers: dict[str, str] = {}
+        """Who wrote an object of that name last: the field manager, else what an API server makes of the user agent."""
         self.lenient = False
         """Check nothing: an API server with another version's schema."""
         self._lock = threading.RLock()
@@ -230,6 +232,10 @@ def _handler(api: FakeApi) -> type[BaseHTTPRequestHandler]:
             query = dict(parse_qsl(asked))
             try:
                 api.requests.append((self.command, path))
+                if sent:
+                    agent = self.headers.get("User-Agent", "").partition("/")[0]
+                    name = sent.get("metadata", {}).get("name") or path.rsplit("/", 1)[-1]
+                    api.managers[name] = query.get("fieldManager", agent)
                 for hook in list(api.before):
                     hook(self.command, path)
                 code, body = 201 if self.command == "POST" else 200, self._do(path, sent, query)

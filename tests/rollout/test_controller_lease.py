@@ -1,6 +1,7 @@
 """One leader at a time, on clocks that nobody compares; and the whole process: elect, work, answer, give back."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,22 @@ def test_the_lease_is_one_that_other_tools_read(api):
     assert spec["renewTime"].endswith("Z")
 
 
+def test_who_stands_by_says_so_once_for_each_leader(api, caplog):
+    first, _ = candidate(api, "first")
+    second, clock = candidate(api, "second")
+    assert first.attempt()
+    caplog.set_level("INFO", logger="taoemb.rollout.controller.lease")
+    stop = threading.Event()
+    watching = threading.Thread(target=second.run, args=(stop,))
+    watching.start()
+    wait_for(lambda: "second stands by; first leads" in caplog.messages)
+    clock.now += 1.1
+    wait_for(lambda: "second leads" in caplog.messages)
+    stop.set()
+    watching.join(30)
+    assert caplog.messages == ["second stands by; first leads", "second leads"]
+
+
 def test_two_processes_one_works_and_hands_over_when_told_to_end():
     with FakeApi() as api, FakeKServe(api) as kserve:
         world = ControllerWorld(api, kserve)
@@ -182,6 +199,9 @@ def test_the_command_gives_the_lease_back_when_it_is_told_to_end(tmp_path):
         assert holder(api) == ""
         assert "EncoderRollout search/broken: GET" in said
         assert "Traceback" not in said
+        assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z (INFO|WARNING) taoemb\.", line) for line in said.splitlines())
+        (lease,) = [body for (plural, *_), body in api.objects.items() if plural == "leases"]
+        assert api.managers[lease["metadata"]["name"]] == "taoemb"
 
 
 def test_health_tells_alive_from_ready():

@@ -13,11 +13,11 @@
 {{- end -}}
 
 {{- define "taoemb.settings.encoder" -}}
-{{- include "taoemb.settings.over" (list . (dict "encoder_server" (dict "linger_s" 5)) "encoder_server") -}}
+{{- include "taoemb.settings.over" (list . (dict "encoder_server" (dict "linger_s" 5)) "encoder_server" "logs") -}}
 {{- end -}}
 
 {{- define "taoemb.settings.judge" -}}
-{{- include "taoemb.settings.over" (list . (dict "judge_server" (dict)) "judge_server") -}}
+{{- include "taoemb.settings.over" (list . (dict "judge_server" (dict)) "judge_server" "logs") -}}
 {{- end -}}
 
 {{- define "taoemb.settings.milvus" -}}
@@ -31,7 +31,7 @@
 {{- if .Values.gateway.testerTokenSecret -}}{{- $_ := set $gateway "tester_token_file" "/etc/taoemb/tester/token" -}}{{- end -}}
 {{- $events := dict "url_file" "/etc/taoemb/events/url" "spool" "/var/lib/taoemb/spool" -}}
 {{- $milvus := include "taoemb.settings.milvus" . | fromYaml -}}
-{{- include "taoemb.settings.over" (list . (dict "gateway" $gateway "events" $events "milvus" $milvus) "gateway" "events" "milvus" "kserve") -}}
+{{- include "taoemb.settings.over" (list . (dict "gateway" $gateway "events" $events "milvus" $milvus) "gateway" "events" "milvus" "kserve" "logs") -}}
 {{- end -}}
 
 {{- define "taoemb.settings.controller" -}}
@@ -42,7 +42,7 @@
 {{- if $judge -}}
 {{- $_ := set $computed "heldout_judge" (mustMergeOverwrite ($judge | fromYaml) (dict "cache" "/var/lib/taoemb/judgments.db")) -}}
 {{- end -}}
-{{- include "taoemb.settings.over" (list . $computed "controller" "events" "milvus" "kserve" "heldout_judge") -}}
+{{- include "taoemb.settings.over" (list . $computed "controller" "events" "milvus" "kserve" "heldout_judge" "logs") -}}
 {{- end -}}
 
 {{/* What training jobs and pipelines take: judges and Milvus. */}}

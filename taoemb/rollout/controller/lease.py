@@ -44,6 +44,7 @@ class Lease:
 
     def run(self, stop: threading.Event) -> None:
         """Try to get and to keep the lease until `stop`."""
+        told = ""
         while True:
             led = self.leading()
             try:
@@ -52,6 +53,10 @@ class Lease:
                 _log.warning("lease %s/%s: %s", self._namespace, self._config.lease, error)
             if self.leading() != led:
                 _log.info("%s %s", self.identity, "leads" if self.leading() else "does not lead any more")
+            holder = "" if self.leading() else self._holder()
+            if holder and holder != told:
+                _log.info("%s stands by; %s leads", self.identity, holder)
+            told = holder
             if stop.wait(self._config.retry_s):
                 return
 
@@ -82,6 +87,10 @@ class Lease:
             return
         spec = {**held["spec"], "holderIdentity": "", "leaseDurationSeconds": _RELEASED_S, "renewTime": _micro_time()}
         self._objects.replace(LEASES, self._namespace, self._config.lease, {**held, "spec": spec})
+
+    def _holder(self) -> str:
+        """Who holds the lease, as it was last seen."""
+        return str((self._seen or {}).get("holderIdentity") or "")
 
     def _held_by_another(self, spec: Json, now: float) -> bool:
         holder = spec.get("holderIdentity") or ""

@@ -18,6 +18,7 @@ from types import FrameType
 
 from taoemb.config import Config, ControllerConfig
 from taoemb.errors import TaoembError
+from taoemb.hosting.logs import configure_logs
 from taoemb.rollout.controller.health import Health, serve_health
 from taoemb.rollout.controller.lease import Lease
 from taoemb.rollout.controller.reconcile import Tools, reconcile
@@ -148,7 +149,7 @@ def run_controller(
 
         tools = open_tools(objects, config)
     if stop is None:
-        _tell_on_stderr()
+        configure_logs(config.logs)
         stop = _at_signals()
     settings = config.controller
     identity = f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
@@ -172,14 +173,6 @@ def _give_back(lease: Lease) -> None:
         lease.release()
     except TaoembError as error:
         _log.warning("the lease runs out by itself: %s", error)
-
-
-def _tell_on_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    own = logging.getLogger("taoemb")
-    own.addHandler(handler)
-    own.setLevel(logging.INFO)
 
 
 def _at_signals() -> threading.Event:

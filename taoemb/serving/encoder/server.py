@@ -7,9 +7,10 @@ collection they belong to.
 from collections.abc import Callable
 from pathlib import Path
 
-from taoemb.config import EncoderConfig, EncoderServerConfig
+from taoemb.config import EncoderConfig, EncoderServerConfig, LogsConfig
 from taoemb.encoder.manifest import read_manifest
 from taoemb.hosting.entry import check_port, import_kserve, stop_with_parent
+from taoemb.hosting.logs import configure_logs
 from taoemb.hosting.pauses import spare_what_stays
 from taoemb.serving.traffic import RELEASE_HEADER
 
@@ -22,6 +23,7 @@ def serve_encoder(
     name: str = "encoder",
     config: EncoderServerConfig | None = None,
     encoder: EncoderConfig | None = None,
+    logs: LogsConfig | None = None,
     exit_with_parent: bool = False,
     on_ready: Callable[[str], None] = lambda digest: None,
 ) -> None:
@@ -33,6 +35,7 @@ def serve_encoder(
     that can't be served.
     """
     config = config or EncoderServerConfig()
+    configure_logs(logs)
     if exit_with_parent:
         stop_with_parent()
     check_port(host, port)

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
-from taoemb.config import EventsConfig, GatewayConfig, KServeConfig, MilvusConfig, share_metrics
+from taoemb.config import EventsConfig, GatewayConfig, KServeConfig, LogsConfig, MilvusConfig, share_metrics
 from taoemb.errors import InputError, TaoembError
 from taoemb.hosting.entry import check_port, stop_with_parent
+from taoemb.hosting.logs import log_config
 from taoemb.retrieval.address import check_address, is_lite
 from taoemb.serving.events.database import database_url, open_engine
 from taoemb.serving.gateway.traffic_watch import check_source
@@ -65,6 +66,7 @@ class GatewayApp:
     open_rows: Callable[[EventsConfig], "Rows"] = open_recorder
     kserve: KServeConfig | None = None
     """Where encoders answer when the arms stand in an InferenceService."""
+    logs: LogsConfig = field(default_factory=LogsConfig)
 
     def __call__(self) -> "FastAPI":
         from prometheus_client import REGISTRY, CollectorRegistry
@@ -135,6 +137,7 @@ def serve(app: GatewayApp, *, port: int = 8080, host: str = "127.0.0.1", exit_wi
             http=DrainingProtocol,
             lifespan="on",
             access_log=False,
+            log_config=log_config(app.logs),
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(app.gateway.drain_s),
