@@ -9,7 +9,7 @@ import numpy as np
 from taoemb.config import JudgeServerConfig
 from taoemb.errors import InputError
 from taoemb.judge.prompt import CHARACTERS_PER_TOKEN, read_messages
-from taoemb.judge.protocol import Backend, Message
+from taoemb.judge.protocol import Backend, FirstTokens, Message
 
 
 class CrossEncoderBackend:
@@ -31,9 +31,9 @@ class CrossEncoderBackend:
         """An estimate by length; longer texts are cut to `max_tokens`."""
         return min(sum(map(len, prepared)) // CHARACTERS_PER_TOKEN + 1, self.max_tokens)
 
-    def label_logprobs(self, prepared: Sequence[tuple[str, str]]) -> np.ndarray:
+    def first_tokens(self, prepared: Sequence[tuple[str, str]]) -> FirstTokens:
         queries, items = zip(*prepared, strict=True)
-        return np.log(np.maximum(self._judge.score(queries, items), 1e-9))
+        return FirstTokens(np.log(np.maximum(self._judge.score(queries, items), 1e-9)))
 
 
 def load_backend(model: str, config: JudgeServerConfig) -> Backend:

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from taoemb.errors import InputError
 from taoemb.hosting.batching import MicroBatcher
 from taoemb.hosting.metrics import batch_metrics
-from taoemb.judge.protocol import Backend, Message
+from taoemb.judge.protocol import Backend, FirstTokens, Message
 
 Conversations = Sequence[Sequence[Message]]
 
@@ -21,6 +21,7 @@ class Scored:
 
     logprobs: np.ndarray  # (n, 4) of the labels 1, 2, 3, 4
     prompt_tokens: int  # of all conversations together
+    others: Sequence[tuple[str, float] | None] = ()  # as in FirstTokens
 
 
 def judge_batcher(
@@ -43,7 +44,7 @@ def judge_batcher(
 def _score(backend: Backend, requests: Sequence[Conversations]) -> list[Scored | Exception]:
     prepared = [_prepare(backend, conversations) for conversations in requests]
     pairs = [pair for request in prepared if not isinstance(request, InputError) for pair in request]
-    logprobs_P4 = backend.label_logprobs(pairs) if pairs else np.empty((0, 4))
+    said = backend.first_tokens(pairs) if pairs else FirstTokens(np.empty((0, 4)))
     outcomes: list[Scored | Exception] = []
     start = 0
     for request in prepared:
@@ -51,7 +52,8 @@ def _score(backend: Backend, requests: Sequence[Conversations]) -> list[Scored |
             outcomes.append(request)
         else:
             end = start + len(request)
-            outcomes.append(Scored(logprobs_P4[start:end], sum(map(backend.prompt_tokens, request))))
+            tokens = sum(map(backend.prompt_tokens, request))
+            outcomes.append(Scored(said.labels_P4[start:end], tokens, said.others[start:end]))
             start = end
     return outcomes
 

@@ -1,4 +1,4 @@
-"""A causal LM as a judge: one batched prefill, and of the last position only the four label tokens."""
+"""A causal LM as a judge: one batched prefill, and of the last position the four label tokens and what beats them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from taoemb.encoder.batching import bucket_by_tokens
 from taoemb.errors import InputError
 from taoemb.judge.prefix_cache import PrefixCache
 from taoemb.judge.prompt import LABELS
-from taoemb.judge.protocol import Message
+from taoemb.judge.protocol import FirstTokens, Message
 
 _NOT_IDENTITY = ("*.md", ".git*", "*.gguf", "*.msgpack", "*.h5", "*.onnx")
 
@@ -33,7 +33,9 @@ class CausalBackend:
         self._tokens_per_batch = tokens_per_batch
         longest = model.config.get_text_config().to_dict().get("max_position_embeddings") or tokens_per_batch
         self.max_tokens = min(longest, tokenizer.model_max_length, tokens_per_batch)
-        self._label_ids = [torch.tensor(ids, device=model.device) for ids in label_ids(tokenizer)]
+        labels = label_ids(tokenizer)
+        self._label_ids = [torch.tensor(ids, device=model.device) for ids in labels]
+        self._labels = frozenset(token for ids in labels for token in ids)
         self._prefix = PrefixCache(model)
 
     @classmethod
@@ -61,16 +63,25 @@ class CausalBackend:
     def prompt_tokens(self, prepared: list[int]) -> int:
         return len(prepared)
 
-    @torch.inference_mode()
     def label_logprobs(self, prepared: Sequence[list[int]]) -> np.ndarray:
         """Log-probabilities (P, 4) of the labels under the softmax over the whole vocabulary, float32."""
+        return self.first_tokens(prepared).labels_P4
+
+    @torch.inference_mode()
+    def first_tokens(self, prepared: Sequence[list[int]]) -> FirstTokens:
         shared, cache = self._prefix.shared(prepared)
         logprobs_P4 = np.empty((len(prepared), len(LABELS)), dtype=np.float32)
+        others: list[tuple[str, float] | None] = [None] * len(prepared)
         for rows in bucket_by_tokens([len(ids) - shared for ids in prepared], self._tokens_per_batch):
             logits_BV = self._last_logits([prepared[row][shared:] for row in rows], shared, cache)
             labels_B4 = torch.stack([logits_BV[:, ids].logsumexp(-1) for ids in self._label_ids], dim=-1)
-            logprobs_P4[rows] = (labels_B4 - logits_BV.logsumexp(-1, keepdim=True)).cpu().numpy()
-        return logprobs_P4
+            whole_B1 = logits_BV.logsumexp(-1, keepdim=True)
+            logprobs_P4[rows] = (labels_B4 - whole_B1).cpu().numpy()
+            best_B1, ids_B1 = logits_BV.max(-1, keepdim=True)
+            best = zip(ids_B1[:, 0].tolist(), (best_B1 - whole_B1)[:, 0].tolist(), strict=True)
+            for row, (token, logprob) in zip(rows, best, strict=True):
+                others[row] = None if token in self._labels else (self._tokenizer.decode([token]), logprob)
+        return FirstTokens(logprobs_P4, others)
 
     def _last_logits(self, suffixes: Sequence[list[int]], shared: int, cache: object) -> Tensor:
         """Logits (B, V), float32, after the last token; suffixes are padded on the left, behind the shared prefix."""

@@ -91,11 +91,16 @@ class JudgeClient:
         """What names this judge: `release`, and what the server says where `config.release` is set (blocks)."""
         return self._start(self._dispatcher.names).result()
 
-    def submit(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> "concurrent.futures.Future[Judged]":
-        """Ask for P pairs (queries[i], items[i]); items are records of the catalogue. Returns at once."""
+    def submit(
+        self, queries: Sequence[str], items: Sequence[Mapping[str, Any]], *, remember: bool = False
+    ) -> "concurrent.futures.Future[Judged]":
+        """Ask for P pairs (queries[i], items[i]); items are records of the catalogue. Returns at once.
+
+        `remember`: keep these answers for as long as the client lives, also without a cache.
+        """
         if len(queries) != len(items):
             raise ValueError(f"{len(queries)} queries for {len(items)} items")
-        return self._start(partial(self._judge, list(queries), list(items)))
+        return self._start(partial(self._judge, list(queries), list(items), remember=remember))
 
     def grade(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Judged:
         """Ask for P pairs and wait."""
@@ -103,7 +108,7 @@ class JudgeClient:
 
     def probe(self, queries: Sequence[str], items: Sequence[Mapping[str, Any]]) -> Judged:
         """Ask for P pairs and wait; these answers are remembered for as long as the client lives."""
-        return self._start(partial(self._judge, list(queries), list(items), remember=True)).result()
+        return self.submit(queries, items, remember=True).result()
 
     def close(self) -> None:
         """Stop; calls under way are cancelled. Safe to call again."""

@@ -96,31 +96,37 @@ class JudgeRoutes:
 
     def _completion(self, scored: Scored, top: int | None) -> dict[str, Any]:
         pairs = len(scored.logprobs)
+        others = scored.others or [None] * pairs
+        rows = zip(scored.logprobs.tolist(), others, strict=True)
         usage = {"prompt_tokens": scored.prompt_tokens, "completion_tokens": pairs}
         return {
             "id": f"chatcmpl-{self._created:x}-{next(self._numbers)}",
             "object": "chat.completion",
             "created": int(time.time()),
             "model": self._name,
-            "choices": [_choice(index, logprobs, top) for index, logprobs in enumerate(scored.logprobs.tolist())],
+            "choices": [_choice(index, logprobs, other, top) for index, (logprobs, other) in enumerate(rows)],
             "usage": usage | {"total_tokens": scored.prompt_tokens + pairs},
         }
 
 
-def _choice(index: int, logprobs: Sequence[float], top: int | None) -> dict[str, Any]:
+def _choice(index: int, logprobs: Sequence[float], other: tuple[str, float] | None, top: int | None) -> dict[str, Any]:
+    """The likeliest label; among the alternatives also the token that the model would rather have begun with."""
     if any(math.isnan(logprob) for logprob in logprobs):
-        logprobs = ()  # the model broke down on this pair: say nothing
-    entries = [
-        {"token": label, "logprob": logprob, "bytes": [ord(label)]}
-        for logprob, label in sorted(zip(logprobs, LABELS, strict=False), reverse=True)
-    ]
-    content = [best | {"top_logprobs": entries[:top]} for best in entries[:1]]
+        logprobs, other = (), None  # the model broke down on this pair: say nothing
+    labels = sorted(zip(logprobs, LABELS, strict=False), reverse=True)
+    first = [(other[1], other[0])] if other else []
+    entries = [_entry(token, logprob) for logprob, token in [*first, *labels]]
+    content = [_entry(label, logprob) | {"top_logprobs": entries[:top]} for logprob, label in labels[:1]]
     return {
         "index": index,
-        "message": {"role": "assistant", "content": entries[0]["token"] if entries else "", "refusal": None},
+        "message": {"role": "assistant", "content": labels[0][1] if labels else "", "refusal": None},
         "logprobs": None if top is None else {"content": content, "refusal": None},
         "finish_reason": "length",
     }
+
+
+def _entry(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "replace"))}
 
 
 def _parse(content: bytes) -> Mapping[str, Any]:

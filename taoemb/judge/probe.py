@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from taoemb.config import JudgeConfig
 from taoemb.data.dataset import Dataset
-from taoemb.judge.client import JudgeClient
+from taoemb.judge.client import JudgeClient, Judged
 from taoemb.judge.failures import JudgeUnfit
 
 PAIRS = 16
@@ -32,13 +33,20 @@ def probe(client: JudgeClient, pairs: Pairs = FIXED) -> int:
     """
     queries, items = pairs
     judged = client.probe(queries, items)
-    url, n = client.config.url, len(queries)
-    if n and judged.unanswered == n:
-        raise JudgeUnfit(f"the judge at {url} answered none of the pairs, of {n} tried first: {judged.problem}")
-    if judged.unanswered > max(MOST_UNANSWERED, client.config.max_unanswered) * n:
-        answered = n - judged.unanswered
-        raise JudgeUnfit(f"the judge at {url} answered only {answered} of {n} pairs tried first: {judged.problem}")
+    problem = unfit(client.config, judged)
+    if problem:
+        raise JudgeUnfit(problem)
     return judged.asked
+
+
+def unfit(config: JudgeConfig, judged: Judged) -> str:
+    """What the first answers say against the judge; empty when it answered enough of them."""
+    n, url = len(judged.relevance), config.url
+    if n and judged.unanswered == n:
+        return f"the judge at {url} answered none of the pairs, of {n} tried first: {judged.problem}"
+    if judged.unanswered > max(MOST_UNANSWERED, config.max_unanswered) * n:
+        return f"the judge at {url} answered only {n - judged.unanswered} of {n} pairs tried first: {judged.problem}"
+    return ""
 
 
 def pairs_of(data: Dataset, judgments: np.ndarray | None = None) -> Pairs:

@@ -163,6 +163,21 @@ class TestTrainJudge:
                 judge=artefact("judge", dsl.Model),
             )
 
+    @pytest.mark.parametrize("role", ["judge", "heldout_judge"])
+    def test_awkward_endpoint_that_gives_no_grades_stops_the_run_before_training(self, artefact, role):
+        judge = artefact("judge", dsl.Model)
+        with (
+            serving(Stub(change=lambda answer: answer | {"choices": []})) as url,
+            pytest.raises(TaoembError, match="answered none of the pairs, of 16 tried first: no choice for it"),
+        ):
+            train_judge.python_func(
+                settings=f"{role}: {{url: '{url}'}}",
+                role=role,
+                prepared=artefact("prepared", dsl.Dataset),
+                judge=judge,
+            )
+        assert not Path(judge.path).exists()
+
     def test_other_roles_are_refused(self, artefact):
         with pytest.raises(InputError, match="role 'jury': expected judge or heldout_judge"):
             train_judge.python_func(

@@ -80,17 +80,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(stub: Stub, port: int | None = None) -> Iterator[str]:
-    """Serve `stub` on loopback; yields its base URL."""
+def serving(stub: Stub, port: int | None = None, **options: Any) -> Iterator[str]:
+    """Serve `stub` on loopback; yields its base URL. `options` are uvicorn's, e.g. for TLS."""
     port = port or free_port()
     routes = [
         Route("/v1/chat/completions", stub.complete, methods=["POST"]),
         Route("/v1/chat/completions/batch", stub.complete, methods=["POST"]),
         Route("/v1/models", stub.list_models),
     ]
-    config = uvicorn.Config(
-        Starlette(routes=routes), host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1
-    )
+    options = {"log_level": "error", "timeout_graceful_shutdown": 1} | options
+    config = uvicorn.Config(Starlette(routes=routes), host="127.0.0.1", port=port, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

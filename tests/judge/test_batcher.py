@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from taoemb.errors import InputError
 from taoemb.hosting.batching import MicroBatcher, Overloaded
 from taoemb.judge.batcher import judge_batcher
+from taoemb.judge.protocol import FirstTokens
 
 
 class Model:
@@ -31,12 +32,12 @@ class Model:
     def prompt_tokens(self, prepared: float) -> int:
         return 2
 
-    def label_logprobs(self, prepared: Sequence[float]) -> np.ndarray:
+    def first_tokens(self, prepared: Sequence[float]) -> FirstTokens:
         self.go.wait(10)
         self.passes.append(len(prepared))
         if -1.0 in prepared:
             raise RuntimeError("out of memory")
-        return np.array(prepared)[:, None] * np.ones(4)
+        return FirstTokens(np.array(prepared)[:, None] * np.ones(4))
 
 
 def conversations(*numbers: object) -> list[list[dict[str, str]]]:

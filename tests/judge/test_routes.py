@@ -16,7 +16,7 @@ from taoemb.judge.backends import CrossEncoderBackend, load_backend
 from taoemb.judge.batcher import judge_batcher
 from taoemb.judge.openai_routes import JudgeRoutes
 from taoemb.judge.prompt import build_messages, load_rubric
-from taoemb.judge.protocol import Backend
+from taoemb.judge.protocol import Backend, FirstTokens
 from tests.judge.conftest import tiny_tokenizer
 
 RUBRIC = load_rubric("v1")
@@ -85,10 +85,10 @@ class Broken:
     def prompt_tokens(self, prepared: str) -> int:
         return 1
 
-    def label_logprobs(self, prepared: Sequence[str]) -> np.ndarray:
+    def first_tokens(self, prepared: Sequence[str]) -> FirstTokens:
         if prepared[0] == "crash":
             raise RuntimeError("CUDA out of memory")
-        return np.array([[-1.0, -2.0, -3.0, np.nan]] * len(prepared))
+        return FirstTokens(np.array([[-1.0, -2.0, -3.0, np.nan]] * len(prepared)))
 
 
 def test_a_model_that_crashes_is_500_and_says_nothing_of_its_insides() -> None:

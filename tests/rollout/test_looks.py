@@ -1,6 +1,7 @@
 """Looks with a judge over real HTTP: slow, away, changed, not allowed; each page is judged once and in order."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,45 @@ def test_the_budget_of_a_look_is_kept(store: EventStore, stub: Stub) -> None:
         for look in (1, 2):
             looker(standing(), NOW)
             assert len(store.grades(ROLLOUT)) == 7 * look
+
+
+def unlabelled(answer: dict) -> dict:
+    """A model that thinks first."""
+    entries = [{"token": "<think>", "logprob": -1e-7}, {"token": "4", "logprob": -19.0}]
+    content = [entries[0] | {"top_logprobs": entries}]
+    return answer | {"choices": [one | {"logprobs": {"content": content}} for one in answer["choices"]]}
+
+
+def silent_on_most(answer: dict) -> dict:
+    return (
+        answer if len(answer["choices"]) < 2 else answer | {"choices": answer["choices"][: len(answer["choices"]) // 3]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [(unlabelled, "none of the pairs, of"), (silent_on_most, r"only \d of \d+ pairs")]
+)
+def test_awkward_judge_is_tried_with_a_few_pages(store: EventStore, stub: Stub, change: Callable, says: str) -> None:
+    stub.change = change
+    everything = len(waiting(store))
+    with Grader(settings(stub), PLAN, [], patience_s=30) as grader:
+        told = grader.grade(store, waiting(store), None)
+        assert told.pages == 0
+        assert 0 < len(stub.pairs) <= 12
+        assert re.search(says, told.message), told.message
+        assert len(waiting(store)) == everything, "no page is given up for a judge that is set up wrongly"
+        stub.change = lambda answer: answer
+        assert grader.grade(store, waiting(store), None).pages == everything
+
+
+def test_awkward_pages_that_no_judge_takes_do_not_hold_up_the_others(store: EventStore, stub: Stub) -> None:
+    ids = waiting(store)
+    seen = store.pages(ids[:4])
+    bad = {seen[one].query for one in ids[:4]}
+    stub.fault = lambda pairs: JSONResponse({"error": "filtered"}, 400) if bad & {q for q, _ in pairs} else None
+    with Grader(settings(stub), PLAN, [], patience_s=30) as grader:
+        looks = 0
+        while waiting(store):
+            grader.grade(store, waiting(store), None)
+            looks += 1
+            assert looks < 6

@@ -15,13 +15,15 @@ import numpy as np
 from taoemb.config import Config, JudgeConfig
 from taoemb.errors import InputError
 from taoemb.judge.client import JudgeClient, Judged, JudgeUnavailable
+from taoemb.judge.failures import JudgeUnfit
 from taoemb.judge.identity import known_among, same_judge
-from taoemb.judge.probe import PAIRS, probe
+from taoemb.judge.probe import PAIRS, probe, unfit
 from taoemb.rollout.plan import Plan
 from taoemb.serving.events.rows import Grade
 from taoemb.serving.events.store import EventStore
 
 PAGES_AT_ONCE = 32
+PAGES_FIRST = 4  # to a judge that has answered none yet; twice as many each time: it may have been these pages' fault
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ class Grader:
         self._client = JudgeClient(config.model_copy(update={"wait_s": wait_s}))
         self._asked: deque[tuple[list[tuple[str, int]], concurrent.futures.Future[Judged]]] = deque()
         """Pages under way in order: (id, number of items) of each, and the future of their grades."""
-        self._answered = False
-        """Whether this judge has answered anything; until then what it leaves unanswered may be its settings' fault."""
+        self._tried = False
+        """Whether the judge has answered pages; until then what they lack may be its settings' fault."""
+        self._first = PAGES_FIRST
 
     def __enter__(self) -> "Grader":
         return self
@@ -74,7 +77,7 @@ class Grader:
         `source` is the judge that graded earlier pages. Raises InputError when it is another one now.
         """
         deadline = time.monotonic() + self._patience_s
-        done = 0
+        done, graded = 0, set[str]()
         try:
             judge = self.check()
             if source is not None and not same_judge(source, judge):
@@ -86,12 +89,13 @@ class Grader:
             while self._asked:
                 part, future = self._asked[0]
                 judged = future.result(max(0.0, deadline - time.monotonic()))
-                if self._is_unfit(judged):
-                    self._asked.clear()
-                    return Graded(done, f"the judge answered none of {judged.unanswered} pairs: {judged.problem}")
+                self._check_fit(judged)
                 store.add_grades(list(_grades(part, judged, judge, time.time())))
                 self._asked.popleft()
                 done += len(part)
+                graded.update(request_id for request_id, _ in part)
+                if not self._asked:  # those that went first were answered
+                    self._ask(store, [one for one in request_ids if one not in graded])
         except JudgeUnavailable as error:
             self._asked.clear()
             return Graded(done, str(error))
@@ -99,17 +103,22 @@ class Grader:
             return Graded(done, f"the judge graded {done} of {len(request_ids)} pages in {self._patience_s:g} s")
         return Graded(done)
 
-    def _is_unfit(self, judged: Judged) -> bool:
-        """Whether nothing of this part was answered, by a judge that should be mended before its pages are given up."""
+    def _check_fit(self, judged: Judged) -> None:
+        """Raise JudgeUnfit when this part shows a judge that should be mended before its pages are given up."""
         pairs = len(judged.relevance)
-        if judged.unanswered < pairs:
-            self._answered = True
-        return 0 < judged.unanswered == pairs and (pairs >= PAIRS or not self._answered)
+        if not self._tried or (pairs >= PAIRS and judged.unanswered == pairs):
+            problem = unfit(self._client.config, judged)
+            if problem:
+                self._first = min(2 * self._first, PAGES_AT_ONCE)
+                raise JudgeUnfit(problem)
+        self._tried = self._tried or pairs > 0
 
     def _ask(self, store: EventStore, request_ids: Sequence[str]) -> None:
         """Send those pages on their way that are not yet; what an earlier look did not wait for stays under way."""
         under_way = {request_id for part, _ in self._asked for request_id, _ in part}
         new = [request_id for request_id in request_ids if request_id not in under_way]
+        if not self._tried:
+            new = new[: 0 if under_way else self._first]
         for start in range(0, len(new), PAGES_AT_ONCE):
             ids = new[start : start + PAGES_AT_ONCE]
             pages = store.pages(ids)
@@ -117,7 +126,7 @@ class Grader:
             queries = [page.query for page, items in shown for _ in items]
             records = [item for _, items in shown for item in items]
             sizes = [(page.request_id, len(items)) for page, items in shown]
-            self._asked.append((sizes, self._client.submit(queries, records)))
+            self._asked.append((sizes, self._client.submit(queries, records, remember=not self._tried)))
 
 
 def judge_settings(config: Config) -> JudgeConfig:
