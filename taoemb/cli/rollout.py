@@ -9,6 +9,8 @@ from taoemb.cli import rollout_cluster as cluster
 from taoemb.cli import rollout_local as local
 from taoemb.cli.common import ConfigOption, JsonOption, SetOption, emit, settings
 from taoemb.cli.publish import MilvusOption, with_uri
+from taoemb.cli.rollout_control import commands, list_rollouts
+from taoemb.cli.rollout_options import DirOption, ResourceOption, WhyOption, here_or_there
 from taoemb.cli.rollout_shown import EXIT_CODES, Shown, warn
 from taoemb.cli.simulate import simulate
 from taoemb.errors import InputError
@@ -18,14 +20,6 @@ if TYPE_CHECKING:
     from taoemb.rollout.state import Action
 
 app = typer.Typer(no_args_is_help=True, help="Roll a release out by live traffic, and decide by what it measures.")
-DirOption = Annotated[
-    Path | None, typer.Option("--dir", metavar="DIR", help="A rollout on this machine: its folder.", show_default=False)
-]
-ResourceOption = Annotated[
-    str | None,
-    typer.Option("--rollout", metavar="NAMESPACE/NAME", help="One on a cluster: an EncoderRollout."),
-]
-WhyOption = Annotated[str, typer.Option("--why", help="Reason, kept for audit.")]
 
 
 @app.command()
@@ -81,14 +75,14 @@ def start(
 @app.command()
 def status(folder: DirOption = None, rollout: ResourceOption = None, json: JsonOption = False) -> None:
     """Say where the rollout stands and what was decided last."""
-    here = _here(folder, rollout)
+    here = here_or_there(folder, rollout)
     (local.status(here) if here is not None else cluster.status(str(rollout))).emit(json)
 
 
 @app.command()
 def watch(folder: DirOption = None, rollout: ResourceOption = None, json: JsonOption = False) -> None:
     """Follow the rollout to its end (on this machine: move it on); exit 0 promoted, 3 rolled back, 4 inconclusive."""
-    here = _here(folder, rollout)
+    here = here_or_there(folder, rollout)
     ended = local.watch(here, quiet=json) if here is not None else cluster.watch(str(rollout), quiet=json)
     ended.emit(json)
     raise typer.Exit(EXIT_CODES[ended.phase])
@@ -141,7 +135,7 @@ def report(
 
     if (out is None) == (serve is None):
         raise InputError("give either --out DIR or --serve PORT")
-    here = _here(folder, rollout)
+    here = here_or_there(folder, rollout)
     from taoemb.rollout.local.start import open_local
     from taoemb.rollout.measurement.for_people import write_waiting
     from taoemb.rollout.report.data import stored_report
@@ -180,24 +174,20 @@ def controller(
     run_controller(tree, namespace)
 
 
+for command in commands:
+    app.command()(command)
+app.command(name="list")(list_rollouts)
 app.command()(simulate)
 
 
 def _decide(folder: Path | None, rollout: str | None, action: "Action", why: str, json: bool) -> Shown:
-    here = _here(folder, rollout)
+    here = here_or_there(folder, rollout)
     if here is not None:
         ended = local.decide(here, action, why, quiet=json)
     else:
         ended = cluster.decide(str(rollout), action, why, quiet=json)
     ended.emit(json)
     return ended
-
-
-def _here(folder: Path | None, rollout: str | None) -> Path | None:
-    """The folder of a rollout on this machine; None for one on a cluster."""
-    if (folder is None) == (rollout is None):
-        raise InputError("give either --dir DIR (this machine) or --rollout NAMESPACE/NAME (a cluster)")
-    return folder
 
 
 def _with_judge(tree: "Config", url: str | None) -> "Config":

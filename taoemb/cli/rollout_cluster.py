@@ -51,6 +51,64 @@ def decide(rollout: str, action: "Action", why: str, quiet: bool) -> Shown:
     return watch(rollout, quiet)
 
 
+def pause(rollout: str, why: str) -> Shown:
+    """Hold it where it is."""
+    return _paused(rollout, True, why)
+
+
+def resume(rollout: str, why: str) -> Shown:
+    """Let it go on."""
+    return _paused(rollout, False, why)
+
+
+def retry(rollout: str) -> str:
+    """Make an EncoderRollout like one that ended in vain; NAMESPACE/NAME of it."""
+    from taoemb.rollout.kserve.again import retry as again
+    from taoemb.serving.kube import connect
+
+    return str(again(connect(), _place(rollout)))
+
+
+def undo(rollout: str, why: str, quiet: bool) -> Shown:
+    """Bring back what served before, and follow."""
+    from taoemb.rollout.kserve.again import undo as back
+    from taoemb.serving.kube import connect
+
+    place = back(connect(), _place(rollout), why)
+    return watch(str(place), quiet)
+
+
+def rollouts(namespace: str) -> list[dict[str, Any]]:
+    """All EncoderRollouts of a namespace, or of all, by name."""
+    from taoemb.rollout.controller.resource import ENCODER_ROLLOUTS
+    from taoemb.serving.kube import connect
+
+    rows = []
+    for body in connect().list(ENCODER_ROLLOUTS, namespace):
+        status = body.get("status") or {}
+        rows.append(
+            {
+                "rollout": f"{body['metadata']['namespace']}/{body['metadata']['name']}",
+                "phase": status.get("phase", "Pending"),
+                "step": status.get("step", ""),
+                "share": f"{status.get('percent', 0)} %",
+                "units": status.get("units", 0),
+                "outcome": status.get("outcome", ""),
+                "reason": status.get("message", "nothing looked at it yet"),
+            }
+        )
+    return sorted(rows, key=lambda row: str(row["rollout"]))
+
+
+def _paused(rollout: str, paused: bool, why: str) -> Shown:
+    from taoemb.rollout.kserve.cluster import read_status, set_paused
+    from taoemb.serving.kube import connect
+
+    place, objects = _place(rollout), connect()
+    set_paused(objects, place, paused, why)
+    return _shown(place, read_status(objects, place) | {"paused": paused})
+
+
 def recorded_name(rollout: str) -> str:
     """Its name in the events database. Raises InputError before the controller's first look."""
     from taoemb.errors import InputError

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from taoemb.cli.rollout_shown import Shown, keep_quiet, say, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from taoemb.rollout.state import Action, RolloutState
 
 
@@ -52,6 +54,80 @@ def decide(folder: Path, action: "Action", why: str, quiet: bool) -> Shown:
     with EventStore(there.config.events) as store:
         ask(store.rollouts, there.name, action, why)
     return watch(folder, quiet)
+
+
+def pause(folder: Path, why: str) -> Shown:
+    """Hold the folder's rollout where it is."""
+    from taoemb.rollout.pausing import pause as hold
+
+    return _changed(folder, lambda state, now: hold(state, why, now))
+
+
+def resume(folder: Path, why: str) -> Shown:
+    """Let it go on."""
+    from taoemb.rollout.pausing import resume as go_on
+
+    return _changed(folder, lambda state, now: go_on(state, why, now))
+
+
+def retry(folder: Path) -> str:
+    """Start the folder's rollout again under a new name; that name. Raises InputError unless it ended in vain."""
+    from taoemb.rollout.local.again import retry_local
+
+    return retry_local(folder, warn=warn).name
+
+
+def undo(folder: Path, why: str, quiet: bool) -> Shown:
+    """Bring back what served before, and watch."""
+    from taoemb.rollout.drive import ask
+    from taoemb.rollout.local.again import undo_local
+    from taoemb.serving.events.store import EventStore
+
+    there = undo_local(folder, warn=warn)
+    if there is None:
+        return decide(folder, "rollback", why or "undo", quiet)
+    with EventStore(there.config.events) as store:
+        ask(store.rollouts, there.name, "promote", why or "undo")
+    return watch(folder, quiet)
+
+
+def rollouts(folder: Path) -> list[dict[str, Any]]:
+    """All rollouts in the folder's events database, the latest first."""
+    from taoemb.rollout.controller.resource_status import percent_of
+    from taoemb.rollout.drive import stored
+    from taoemb.rollout.local.start import open_local
+    from taoemb.serving.events.store import EventStore
+
+    rows = []
+    with EventStore(open_local(folder).config.events) as store:
+        for name in store.rollouts.names():
+            _, plan, state = stored(store.rollouts, name)
+            decision = store.rollouts.last_decision(name)
+            verdict = {} if decision is None else decision.verdict
+            rows.append(
+                {
+                    "rollout": name,
+                    "phase": state.phase,
+                    "step": f"{state.step + 1}/{len(plan.steps)}",
+                    "share": f"{percent_of(state, plan)} %",
+                    "units": verdict.get("units", 0),
+                    "outcome": verdict.get("outcome", ""),
+                    "reason": state.message or state.reason,
+                }
+            )
+    return rows
+
+
+def _changed(folder: Path, make: "Callable[[RolloutState, float], RolloutState]") -> Shown:
+    from taoemb.rollout.drive import change
+    from taoemb.rollout.local.start import open_local
+    from taoemb.serving.events.store import EventStore
+
+    there = open_local(folder)
+    with EventStore(there.config.events) as store:
+        state = change(store.rollouts, there.name, make)
+    rows = [("phase", state.phase), ("why", state.reason)]
+    return Shown(state.name, state.phase, _result(state), rows)
 
 
 def stop(folder: Path, quiet: bool) -> Shown:

@@ -7,11 +7,11 @@ import json
 import logging
 import logging.config
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-from taoemb.config import LogsConfig
 from taoemb.plain import one_line
 
+Form = Literal["text", "json"]
 FIELDS = "fields"
 """`_log.warning(…, extra={FIELDS: {"request_id": …}})`: keys of their own in JSON, words behind the message in text."""
 
@@ -44,14 +44,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(tree, default=str)
 
 
-def log_config(config: LogsConfig) -> dict[str, Any]:
+def log_config(form: Form = "text", level: str = "info") -> dict[str, Any]:
     """For logging.config.dictConfig, here and in uvicorn's worker processes."""
-    form = JsonFormatter if config.format == "json" else TextFormatter
-    level = config.level.upper()
+    formatter = JsonFormatter if form == "json" else TextFormatter
+    level = level.upper()
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": f"{form.__module__}.{form.__qualname__}"}},
+        "formatters": {"line": {"()": f"{formatter.__module__}.{formatter.__qualname__}"}},
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"},
         },
@@ -68,9 +68,9 @@ def log_config(config: LogsConfig) -> dict[str, Any]:
     }
 
 
-def configure_logs(config: LogsConfig | None = None) -> None:
+def configure_logs(form: Form = "text", level: str = "info") -> None:
     """Let this process log so."""
-    logging.config.dictConfig(log_config(config or LogsConfig()))
+    logging.config.dictConfig(log_config(form, level))
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -27,7 +27,8 @@ def serve(
     model.
     """
     config = config or JudgeServerConfig()
-    configure_logs(logs)
+    logs = logs or LogsConfig()
+    configure_logs(logs.format, logs.level)
     if exit_with_parent:
         stop_with_parent()
     check_port(host, port)

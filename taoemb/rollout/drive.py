@@ -10,6 +10,7 @@ from collections.abc import Callable
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Backend
 from taoemb.rollout.engine import Look, tick
+from taoemb.rollout.pausing import held_back
 from taoemb.rollout.plan import Plan, parse_plan
 from taoemb.rollout.state import Action, RolloutState, from_json, to_json, with_request
 from taoemb.serving.events.rollout_records import RolloutRecords
@@ -35,7 +36,7 @@ def advance(
     Raises TaoembError when it did not work: tick again later.
     """
     state = from_json(known.state)
-    after = tick(state, plan, backend, look, now)
+    after = held_back(state, tick(state, plan, backend, look, now))
     return known if after == state else records.update(known, to_json(after), now)
 
 
@@ -78,9 +79,16 @@ def drive(
 
 def ask(records: RolloutRecords, name: str, action: Action, why: str) -> RolloutState:
     """Put a person's request on record; the next tick obeys. Raises InputError when it comes too late."""
+    return change(records, name, lambda state, now: with_request(state, action, why, now))
+
+
+def change(records: RolloutRecords, name: str, make: Callable[[RolloutState, float], RolloutState]) -> RolloutState:
+    """Put what `make` says of the stored state on record, whoever ticks meanwhile. Raises what `make` raises."""
     while True:
         known, _, state = stored(records, name)
-        asked = with_request(state, action, why, time.time())
+        asked = make(state, time.time())
+        if asked == state:
+            return state
         try:
             records.update(known, to_json(asked), time.time())
         except TaoembError:

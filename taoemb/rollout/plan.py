@@ -169,6 +169,10 @@ def check_guarded(plan: Plan, names: Collection[str]) -> None:
             raise ValueError(f"guardrails.{at}.slice: no slice {wanted!r}; there are {there}{more}")
 
 
+BACK = Plan(metric="error_rate", goal="non-inferiority", margin=0.01, guardrails=())
+"""Of a way back that a person decided: it needs no judge."""
+
+
 def load_plan(path: Path) -> Plan:
     """Read a plan. Raises InputError with the file, the key and what is wrong."""
     try:

@@ -66,6 +66,8 @@ class RolloutState:
     """What a rollback that is under way ends as: RolledBack, Inconclusive or Failed."""
     held: bool = False
     """Inconclusive, with the traffic left as it was for a person to decide."""
+    paused_at: float | None = None
+    """Since when a person holds it where it is."""
     request: Request | None = None
     message: str = ""
     """What is being waited for, in words."""

@@ -33,6 +33,8 @@ class Verdict:
     outcome: Outcome
     reasons: Sequence[Reason]
     next_step: bool = False
+    units: int = 0
+    """Measured in this step so far."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,15 @@ def decide(plan: Plan, standing: Standing, measurement: Measurement) -> Verdict:
         *_minimum(plan, standing, measurement, forward),
     ]
     pointers = {reason.points_to for reason in reasons}
+    seen = _units(plan, measurement)
     if "rollback" in pointers:
-        return Verdict("rollback", reasons)
+        return Verdict("rollback", reasons, units=seen)
     if pointers == {forward}:
-        return Verdict("promote" if forward == "promote" else "continue", reasons, next_step=forward == "next step")
+        outcome: Outcome = "promote" if forward == "promote" else "continue"
+        return Verdict(outcome, reasons, next_step=forward == "next step", units=seen)
     reasons += _overdue(plan, standing)
     ends = any(reason.points_to == "inconclusive" for reason in reasons)
-    return Verdict("inconclusive" if ends else "continue", reasons)
+    return Verdict("inconclusive" if ends else "continue", reasons, units=seen)
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,12 @@ def _primary(plan: Plan, measurement: Measurement, forward: Pointer) -> Reason:
     return Reason(plan.metric, forward, f"{said}: no harm is shown")
 
 
+def _units(plan: Plan, measurement: Measurement) -> int:
+    """Units of the plan's metric that were measured in this step."""
+    count = measurement.units_in_step
+    return _count(measurement.find(plan.metric)) if count is None else count
+
+
 def _asked(plan: Plan) -> str:
     better = "lower" if plan.metric in LOWER_IS_BETTER else "higher"
     if plan.goal == "non-inferiority":
@@ -207,9 +217,7 @@ def _guardrail(check: str, estimate: Estimate, margin: float, limit: str, forwar
 
 def _minimum(plan: Plan, standing: Standing, measurement: Measurement, forward: Pointer) -> Iterator[Reason]:
     step = plan.steps[standing.step]
-    count = measurement.units_in_step
-    if count is None:
-        count = _count(measurement.find(plan.metric))
+    count = _units(plan, measurement)
     met: Pointer = forward if count >= step.min_units else "continue"
     yield Reason("units", met, f"{units(count)} measured at {step.percent:g} %, {step.min_units:,} asked for")
     if step.min_seconds:

@@ -24,3 +24,8 @@ class _UniqueKeys(yaml.SafeLoader):
 def read_yaml(text: str) -> Any:
     """The one document in `text`. Raises yaml.YAMLError, also when a mapping names a key twice."""
     return yaml.load(text, _UniqueKeys)
+
+
+def read_documents(text: str) -> list[Any]:
+    """All documents in `text`. Raises yaml.YAMLError, also when a mapping names a key twice."""
+    return list(yaml.load_all(text, _UniqueKeys))

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 
+from taoemb.hosting.logs import log_config
+
 TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) [\w.]+: .+")
 PROGRAM = """
 import logging, sys
-from taoemb.config import LogsConfig
 from taoemb.hosting.logs import FIELDS, configure_logs
-configure_logs(LogsConfig(format=sys.argv[1]))
+configure_logs(sys.argv[1])
 logging.getLogger("taoemb.serving").info("a title:\\n[2J INFO nothing")
 logging.getLogger("taoemb.serving").debug("below the level")
 logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
@@ -62,8 +63,5 @@ def test_json_is_one_object_a_line_from_every_logger():
 @pytest.mark.parametrize("name", ["kserve", "uvicorn"])
 def test_nobody_brings_a_form_of_his_own(name):
     """KServe configures its logger unless it has a handler; uvicorn's would bring one that is not ours."""
-    from taoemb.config import LogsConfig
-    from taoemb.hosting.logs import log_config
-
-    loggers = log_config(LogsConfig())["loggers"]
+    loggers = log_config()["loggers"]
     assert loggers[name]["handlers"] == (["stderr"] if name == "kserve" else [])

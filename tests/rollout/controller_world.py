@@ -29,6 +29,7 @@ class ControllerWorld:
     def __init__(self, api: FakeApi, kserve: FakeKServe, mode: str = "Standard") -> None:
         self.api, self.kserve = api, kserve
         self.script: Callable[[RolloutState], Outcome] = lambda state: "promote" if state.step else "continue"
+        self.units = 0
         self.recorded: list[RolloutState] = []
         self.health = Health(60)
         self.seen_percents: list[int] = []
@@ -90,7 +91,7 @@ class ControllerWorld:
     def _look(self, state: RolloutState, now: float) -> Verdict:
         outcome = self.script(state)
         reason = Reason("item_goodrate", outcome, f"the gain says {outcome}")
-        return Verdict(outcome, [reason], next_step=outcome == "continue")
+        return Verdict(outcome, [reason], next_step=outcome == "continue", units=self.units)
 
     def _record(self, plan: Plan, state: RolloutState, now: float) -> None:
         self.recorded.append(state)

@@ -31,9 +31,11 @@ _COLUMNS = (
     ("Phase", "string", ".status.phase"),
     ("Step", "string", ".status.step"),
     ("Percent", "integer", ".status.percent"),
+    ("Units", "integer", ".status.units"),
     ("Outcome", "string", ".status.outcome"),
     ("Service", "string", ".spec.inferenceService"),
     ("Age", "date", ".metadata.creationTimestamp"),
+    ("Reason", "string", ".status.reason"),
 )
 
 
@@ -113,6 +115,11 @@ def _spec() -> Json:
             "candidate": _rule(candidate, "self == oldSelf", f"candidate {fixed}"),
             "plan": _rule(_plan(), "self == oldSelf", f"plan {fixed}"),
             "request": request,
+            "paused": {
+                "type": "boolean",
+                "description": "Hold it where it is: no step and no promotion; looks go on, and what harms goes back.",
+            },
+            "pauseReason": _text("Why it was paused or resumed; kept for audit.", 1024),
         },
         ["inferenceService", "candidate"],
     )
@@ -202,6 +209,8 @@ def _status() -> Json:
             "rollout": {"type": "string", "description": "Its name in the events database."},
             "control": {"type": "string", "description": "Digest of the control, as it was read back."},
             "message": text,
+            "reason": {"type": "string", "description": "The message, short enough for a column."},
+            "units": {"type": "integer", "format": "int64", "description": "Measured in this step by the last look."},
             "looks": {"type": "integer", "format": "int32"},
             "lastLook": {"type": "string", "format": "date-time"},
             "reasons": {

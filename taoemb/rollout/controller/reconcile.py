@@ -14,6 +14,7 @@ from taoemb.rollout.controller.resource import ENCODER_ROLLOUTS, FINALIZER, Reso
 from taoemb.rollout.controller.resource_events import announce
 from taoemb.rollout.controller.resource_status import status_of
 from taoemb.rollout.engine import Look, tick
+from taoemb.rollout.pausing import PAUSABLE, held_back, pause, resume
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import Action, RolloutState, begin, from_json, moved, with_request
 from taoemb.rollout.verdict import Verdict
@@ -44,7 +45,7 @@ def reconcile(body: Json, tools: Tools, now: float) -> str:
     except InputError as error:
         return _refused(resource, str(error), tools, now)
     state = _state(resource, now)
-    obeyed, state = _obey(resource, state, now)
+    obeyed, state = _obey(resource, _paused(resource, state, now), now)
     if state.ended and resource.status.get("observedGeneration") == resource.generation:
         return _release(resource, state, plan, tools, now)
     if not state.ended:
@@ -52,6 +53,7 @@ def reconcile(body: Json, tools: Tools, now: float) -> str:
     verdicts: list[Verdict] = []
     try:
         after = tick(state, plan, tools.backend(resource, plan), _heard(tools.look(resource, plan), verdicts), now)
+        after = held_back(state, after)
     except TaoembError as error:
         _write(resource, status_of(resource, state, plan, now, error=str(error)) | obeyed, tools)
         raise
@@ -90,6 +92,13 @@ def _obey(resource: Resource, state: RolloutState, now: float) -> tuple[Json, Ro
         return {"obeyed": asked}, with_request(state, action, wish.reason, now)
     except InputError:
         return {"obeyed": asked}, state  # too late: the status says how it ended
+
+
+def _paused(resource: Resource, state: RolloutState, now: float) -> RolloutState:
+    """The state held or going on as the spec says; one that can't be paused any more stays as it is."""
+    if state.phase not in PAUSABLE:
+        return state
+    return (pause if resource.paused else resume)(state, resource.pause_reason, now)
 
 
 def _heard(look: Look, verdicts: list[Verdict]) -> Look:

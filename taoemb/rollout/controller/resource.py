@@ -39,6 +39,8 @@ class Resource:
     inference_service: str
     candidate: Candidate
     request: Wish | None
+    paused: bool
+    pause_reason: str
     deleting: bool
     body: Json
     """The whole object, as it was read."""
@@ -77,6 +79,8 @@ def parse_resource(body: Json) -> Resource:
             inference_service=spec["inferenceService"],
             candidate=Candidate(spec["candidate"]["release"], spec["candidate"]["storageUri"]),
             request=None if request is None else Wish(request["action"], request.get("reason", "")),
+            paused=bool(spec.get("paused", False)),
+            pause_reason=spec.get("pauseReason", ""),
             deleting=metadata.get("deletionTimestamp") is not None,
             body=body,
         )

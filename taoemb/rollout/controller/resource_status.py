@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from taoemb.errors import InputError
 from taoemb.rollout.controller.resource import Resource
+from taoemb.rollout.pausing import is_paused
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import ENDED, RolloutState, to_json
 from taoemb.rollout.verdict import Verdict
@@ -12,6 +14,7 @@ from taoemb.serving.kube import Json
 
 _OUTCOMES = {"Promoted": "promote", "RolledBack": "rollback", "Inconclusive": "inconclusive", "Failed": "failed"}
 _MOST_WORDS = 4000
+_COLUMN = 80
 
 
 def status_of(
@@ -30,6 +33,7 @@ def status_of(
         "rollout": state.name,
         "control": state.control,
         "message": (error or state.message or state.reason)[:_MOST_WORDS],
+        "reason": _short(error or state.message or state.reason),
         "looks": state.looks,
         "state": to_json(state),
         "conditions": _conditions(resource, state, error, now),
@@ -38,11 +42,12 @@ def status_of(
         status["lastLook"] = rfc3339(state.looked_at)
     if verdict is not None:
         status["outcome"] = verdict.outcome
+        status["units"] = verdict.units
         status["reasons"] = [
             {"check": one.check, "pointsTo": one.points_to, "text": one.text} for one in verdict.reasons
         ]
     elif "reasons" in before:
-        status |= {"outcome": before["outcome"], "reasons": before["reasons"]}
+        status |= {key: before[key] for key in ("outcome", "reasons", "units") if key in before}
     if state.phase in _OUTCOMES:
         status["outcome"] = _OUTCOMES[state.phase]
     if "obeyed" in before:
@@ -72,13 +77,32 @@ def _conditions(resource: Resource, state: RolloutState, error: str, now: float)
     said = state.reason
     failing = state.failed_looks > 0 and not ended
     degraded = ("True", "TickFailed", error) if error else ("True", "LookFailed", state.message) if failing else None
+    refused = _refused(resource)
+    paused = is_paused(state)
     wanted = (
         ("Progressing", "False" if ended else "True", state.phase, said),
         ("Promoted", promoted, state.phase, said if ended else "the rollout has not ended"),
         ("Degraded", *(degraded or ("False", "AsExpected", ""))),
+        ("Paused", *(("True", "AskedFor", resource.pause_reason) if paused else ("False", "NotAskedFor", ""))),
+        ("InvalidSpec", *(("True", "PlanRefused", refused) if refused else ("False", "AsExpected", ""))),
     )
     before = {one["type"]: one for one in resource.status.get("conditions", ())}
     return [_condition(before.get(kind, {}), resource, now, kind, *rest) for kind, *rest in wanted]
+
+
+def _refused(resource: Resource) -> str:
+    """Why the library can't take a plan that the schema let through."""
+    try:
+        resource.plan()
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _short(text: str) -> str:
+    """What a column of `kubectl get` has room for."""
+    line = " ".join(text.split())
+    return line if len(line) <= _COLUMN else f"{line[: _COLUMN - 1]}…"
 
 
 def _condition(

@@ -149,7 +149,7 @@ def run_controller(
 
         tools = open_tools(objects, config)
     if stop is None:
-        configure_logs(config.logs)
+        configure_logs(config.logs.format, config.logs.level)
         stop = _at_signals()
     settings = config.controller
     identity = f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Candidate
 from taoemb.rollout.controller.resource import ENCODER_ROLLOUTS, new_resource
+from taoemb.rollout.pausing import PAUSABLE
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import ENDED, Action
 from taoemb.serving.kube import Conflict, Json, Missing, Objects
@@ -132,6 +133,16 @@ def ask(objects: Objects, place: Place, action: Action, why: str) -> None:
         except Conflict:
             continue
     raise TaoembError(f"EncoderRollout {place}: others write it all the time; {_TRIES} tries failed")
+
+
+def set_paused(objects: Objects, place: Place, paused: bool, why: str) -> None:
+    """Ask for a pause or its end in the spec. Raises InputError when nothing is left to hold back."""
+    found = objects.get(ENCODER_ROLLOUTS, place.namespace, place.name)
+    phase = (found.get("status") or {}).get("phase", "Pending")
+    if paused and phase not in PAUSABLE:
+        raise InputError(f"EncoderRollout {place} is {phase}: only one that has steps before it can be paused")
+    spec = {"paused": True if paused else None, "pauseReason": why or None}
+    objects.patch(ENCODER_ROLLOUTS, place.namespace, place.name, {"spec": spec})
 
 
 def _once(tell: Callable[[str], None], text: str, before: str) -> str:

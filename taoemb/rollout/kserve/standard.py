@@ -13,6 +13,7 @@ from taoemb.rollout.backend import Candidate
 from taoemb.rollout.kserve.scale import FIRST, other_side, remembered, written
 from taoemb.serving.inference_service import (
     CONTROL,
+    CONTROL_STORAGE,
     DESIGN,
     MODE_ANNOTATION,
     RELEASE,
@@ -57,6 +58,7 @@ def deploy(
         SALT: salt,
         DESIGN: design,
         CONTROL: control,
+        CONTROL_STORAGE: storage_uri(service),
         SCALE: bounds.note(),
     }
     predictor = {

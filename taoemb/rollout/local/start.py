@@ -45,6 +45,9 @@ class LocalRollout:
     config: Config
     reward_judges: tuple[str, ...]
     backend: LocalBackend
+    replicas: int = 1
+    control: Path | None = None
+    """Folder of the release that served when it began; None when an older version began it."""
 
 
 def start_local(
@@ -83,9 +86,9 @@ def start_local(
         _bring_up(backend, old, gateway_port, stop_after=not running)
         state = begin(name, Candidate(new.manifest.digest, str(new.path)), name, time.time(), old.manifest.digest)
         store.rollouts.create(name, plan.model_dump(mode="json"), to_json(state), time.time())
-    record = {"rollout": name, "replicas": replicas, "reward_judges": judges}
+    record = {"rollout": name, "replicas": replicas, "reward_judges": judges, "control": str(old.path)}
     _replace(folder / _RECORD, json.dumps(record, indent=2) + "\n")
-    return LocalRollout(name, config, tuple(judges), backend)
+    return LocalRollout(name, config, tuple(judges), backend, replicas, old.path)
 
 
 def open_local(folder: Path) -> LocalRollout:
@@ -97,7 +100,8 @@ def open_local(folder: Path) -> LocalRollout:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"--dir {folder}: no rollout was started here ({error}); see `taoemb rollout start`") from None
     backend = LocalBackend(folder, load_config(folder / "config.yaml"), replicas)
-    return LocalRollout(name, backend.config, judges, backend)
+    control = Path(tree["control"]) if "control" in tree else None
+    return LocalRollout(name, backend.config, judges, backend, replicas, control)
 
 
 def reward_judges(releases: Sequence[Release]) -> list[str]:

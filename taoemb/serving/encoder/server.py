@@ -35,7 +35,8 @@ def serve_encoder(
     that can't be served.
     """
     config = config or EncoderServerConfig()
-    configure_logs(logs)
+    logs = logs or LogsConfig()
+    configure_logs(logs.format, logs.level)
     if exit_with_parent:
         stop_with_parent()
     check_port(host, port)

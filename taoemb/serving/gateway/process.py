@@ -137,7 +137,7 @@ def serve(app: GatewayApp, *, port: int = 8080, host: str = "127.0.0.1", exit_wi
             http=DrainingProtocol,
             lifespan="on",
             access_log=False,
-            log_config=log_config(app.logs),
+            log_config=log_config(app.logs.format, app.logs.level),
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(app.gateway.drain_s),
