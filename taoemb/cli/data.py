@@ -49,7 +49,10 @@ def queries(
     tree = settings(config, set_)
     from taoemb.data.queries import generate_queries
 
-    emit(generate_queries(data, out, tree.queries), as_json, title="Generated queries")
+    result = generate_queries(data, out, tree.queries)
+    lists = {"word_lists": ", ".join(result["word_lists"]) or "none: the catalogue's own words alone"}
+    rows = [(key.replace("_", " "), value) for key, value in {**result, **lists}.items()]
+    emit(result, as_json, title="Generated queries", table=(("", ""), rows))
 
 
 @app.command()

@@ -92,13 +92,14 @@ def read_vocabulary(
     models = frozenset(
         word
         for word, brands in brands_of.items()
-        if len(brands) == 1 and brands.total() <= MAX_MODEL_ITEMS and len(word) >= 4 and _is_model(word)
+        if len(brands) == 1 and brands.total() <= MAX_MODEL_ITEMS and len(word) >= 4 and is_model(word)
     )
     keys = frozenset(key for key, n in asked.items() if n >= MIN_SAID and repeated[key] >= MIN_REPEATED * n)
     return Vocabulary(series, models, said, keys)
 
 
-def _is_model(word: str) -> bool:
+def is_model(word: str) -> bool:
+    """Whether a word of Latin letters and digits reads like a model's name, not like a size."""
     return bool(_MODEL.fullmatch(word)) and not _SIZE.fullmatch(word)
 
 
@@ -133,7 +134,7 @@ def read_facets(record: dict[str, Any], after: list[str], known: Vocabulary) -> 
             yield from _attribute(key, value, known)
     for word in fits:
         name = word.strip(".,;:()[]\"'")
-        if name in known.models or (name.isdigit() and 3 <= len(name) <= 5) or (len(name) > 2 and _is_model(name)):
+        if name in known.models or (name.isdigit() and 3 <= len(name) <= 5) or (len(name) > 2 and is_model(name)):
             yield "for", name
 
 

@@ -8,7 +8,7 @@ knows a particular catalogue: everyday.yaml knows English.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from taoemb.data.facets import Facet, brand_name, read_facets, read_vocabulary
 from taoemb.data.lexicon import Phrase, class_of, everyday, phrase_of, suffixes
-from taoemb.data.words import stem, tokens
+from taoemb.data.words import stem, stems, tokens
 
 MIN_TYPE_ITEMS, MIN_TYPE_BRANDS, MIN_COMPOUNDS, LONGEST_TYPE = 4, 2, 3, 3
 _WORD = re.compile(r"[^\W\d_]{2,}(?:[-'’][^\W\d_]+)*")
@@ -49,6 +49,8 @@ class Mined:
     items: list[Item]
     rows: dict[Facet, np.ndarray]
     spelled: dict[Phrase, str]  # type → how the catalogue mostly writes it
+    words: Callable[[str], list[str]] = stems  # a text's words as the index knows them
+    same: Callable[[Phrase], tuple[Phrase, ...]] = class_of  # every type that is the same product
 
     def where(self, *facets: Facet) -> np.ndarray:
         """Whether each item has any of the facets (bool)."""
@@ -62,7 +64,7 @@ class Mined:
         """Whether each item's title ("named") or whole text ("word") has all the words (bool)."""
         found = np.ones(len(self.items), dtype=bool)
         for word in words:
-            found &= self.where((where, stem(word)))
+            found &= self.where((where, word))
         return found
 
 

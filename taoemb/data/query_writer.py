@@ -5,7 +5,7 @@ without bluetooth". The anchor item answers the query, so every query has at lea
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 from taoemb.data.facets import Facet, title_words
 from taoemb.data.lexicon import Phrase, everyday
 from taoemb.data.mining import Item, Mined
+from taoemb.data.scripts import is_latin
 from taoemb.data.words import stem, tokens
 
 _TYPES_EVENLY = 0.5  # a type is drawn by its number of items to this power: rarer products are asked for as well
-_MIN_ITEMS = 4  # a type or a measure of fewer items is nothing that people ask for
+MIN_ITEMS = 4  # a type or a measure of fewer items is nothing that people ask for
 _ANY_ITEM = 0.15  # share of anchors drawn from all items, also those whose type is not known
 
 
@@ -41,24 +42,41 @@ class _Draft:
     hard: list[Facet] = field(default_factory=list)
 
 
-class _NoFit(Exception):
+class NoFit(Exception):
     """The item has nothing to make this kind of query from."""
+
+
+class Anchors:
+    """Draws the items that queries are made from: rarer types more evenly, and any item now and then."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        main = Counter(item.types[0] for item in items if item.types)
+        self.count = len(items)
+        self.types = sorted(main)
+        counts = np.array([float(main[phrase]) for phrase in self.types])
+        self.share = counts**_TYPES_EVENLY / (counts**_TYPES_EVENLY).sum() if len(counts) else counts
+        self.members: dict[Phrase, list[int]] = {phrase: [] for phrase in self.types}
+        for row, item in enumerate(items):
+            if item.types:
+                self.members[item.types[0]].append(row)
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """The row of an item."""
+        if not self.types or rng.random() < _ANY_ITEM:
+            return int(rng.integers(self.count))
+        members = self.members[self.types[int(rng.choice(len(self.types), p=self.share))]]
+        return members[int(rng.integers(len(members)))]
 
 
 class QueryWriter:
     """Draws anchors and writes one query at a time."""
 
-    def __init__(self, mined: Mined, rng: np.random.Generator, kinds: Mapping[str, float]) -> None:
-        """`kinds`: how often each kind of query is tried (QueryGenerationConfig.kinds)."""
-        self.mined, self.rng = mined, rng
-        main = Counter(item.types[0] for item in mined.items if item.types)
-        self.types = sorted(main)
-        counts = np.array([float(main[phrase]) for phrase in self.types])
-        self.share = counts**_TYPES_EVENLY / (counts**_TYPES_EVENLY).sum() if len(counts) else counts
-        self.members: dict[Phrase, list[int]] = {phrase: [] for phrase in self.types}
-        for row, item in enumerate(mined.items):
-            if item.types:
-                self.members[item.types[0]].append(row)
+    def __init__(
+        self, mined: Mined, rng: np.random.Generator, kinds: Mapping[str, float], skip: Container[int] = ()
+    ) -> None:
+        """`kinds`: how often each kind of query is tried (QueryGenerationConfig.kinds). `skip`: items for no query."""
+        self.mined, self.rng, self.skip = mined, rng, skip
+        self.anchors = Anchors(mined.items)
         self.kinds = list(kinds)
         self.weights = np.array(list(kinds.values())) / sum(kinds.values())
         self.writers: dict[str, Callable[[_Draft], str]] = {
@@ -77,24 +95,23 @@ class QueryWriter:
 
     def write(self) -> Asked | None:
         """One query of a random kind; None when its random anchor cannot give it."""
-        row = self._anchor()
+        row = self.anchors.draw(self.rng)
         kind = self.kinds[int(self.rng.choice(len(self.kinds), p=self.weights))]
         draft = _Draft(self.mined.items[row])
+        if row in self.skip:
+            return None
         try:
             text = self.writers[kind](draft)
-        except _NoFit:
+        except NoFit:
+            return None
+        if kind in _FRAMED and not is_latin(text):
             return None
         text = " ".join(self._typo(text).split())
         return Asked(text, kind, row, draft.type, tuple(draft.soft), tuple(draft.hard))
 
-    def _anchor(self) -> int:
-        if not self.types or self.rng.random() < _ANY_ITEM:
-            return int(self.rng.integers(len(self.mined.items)))
-        return int(self._pick(self.members[self.types[int(self.rng.choice(len(self.types), p=self.share))]]))
-
     def _pick(self, options: list[Any]) -> Any:
         if not options:
-            raise _NoFit
+            raise NoFit
         return options[int(self.rng.integers(len(options)))]
 
     def _often(self, share: float) -> bool:
@@ -107,22 +124,22 @@ class QueryWriter:
         usable = [
             phrase
             for phrase in draft.item.types
-            if phrase not in everyday().vague and len(self.mined.rows["type", phrase]) >= _MIN_ITEMS
+            if phrase not in everyday().vague and len(self.mined.rows["type", phrase]) >= MIN_ITEMS
         ]
         if not usable:
-            raise _NoFit
+            raise NoFit
         draft.type = usable[0] if self._often(0.75) else usable[int(self.rng.integers(len(usable)))]
         name = self.mined.spelled[draft.type]
         ways = everyday().names.get(draft.type)
         if ways and self._often(0.5):
             name = ways[int(self.rng.integers(len(ways)))]
-        if self._often(0.12) and not name.endswith(_NO_PLURAL):
+        if self._often(0.12) and _has_plural(name):
             name += "s"
         return name
 
     def _brand(self, draft: _Draft) -> str:
         if draft.item.brand is None:
-            raise _NoFit
+            raise NoFit
         draft.soft.append(("brand", draft.item.brand))
         return draft.item.brand
 
@@ -136,7 +153,7 @@ class QueryWriter:
         ]
         words = dict.fromkeys(title_words(draft.item.title, draft.item.brand))
         modifiers = [("word", word) for word in words if word in everyday().modifiers and stem(word) not in said]
-        measures = [facet for facet in facets if facet[0] == "measure" and len(self.mined.rows[facet]) >= _MIN_ITEMS]
+        measures = [facet for facet in facets if facet[0] == "measure" and len(self.mined.rows[facet]) >= MIN_ITEMS]
         groups = [group for group in (values, values, modifiers, measures) if group]
         facet = self._pick(self._pick(groups))
         draft.soft.append(facet)
@@ -163,12 +180,12 @@ class QueryWriter:
     def _only_type(self, draft: _Draft) -> str:
         """A product word, as often for one thing as for several."""
         name = self._type(draft)
-        return f"{name}s" if self._often(0.3) and not name.endswith(_NO_PLURAL) else name
+        return f"{name}s" if self._often(0.3) and _has_plural(name) else name
 
     def _only_brand(self, draft: _Draft) -> str:
         brand = draft.item.brand
-        if brand is None or len(self.mined.rows["brand", brand]) < _MIN_ITEMS:
-            raise _NoFit
+        if brand is None or len(self.mined.rows["brand", brand]) < MIN_ITEMS:
+            raise NoFit
         draft.hard.append(("brand", brand))
         return brand
 
@@ -195,7 +212,7 @@ class QueryWriter:
         brand = self._brand(draft) if self._often(0.5) else ""
         noun = self._type(draft) if draft.item.types and self._often(0.5) else ""
         if not (brand or noun) and self._often(0.5):
-            raise _NoFit  # the bare series word now and then only
+            raise NoFit  # the bare series word now and then only
         return f"{brand} {facet[1]} {noun}"
 
     def _model(self, draft: _Draft) -> str:
@@ -225,13 +242,13 @@ class QueryWriter:
         words = title_words(draft.item.title, draft.item.brand)
         length = int(self.rng.integers(2, 4))
         if len(words) < length:
-            raise _NoFit
+            raise NoFit
         start = int(self.rng.integers(len(words) - length + 1))
         span = words[start : start + length]
         plain = [stem(word) for word in span if word.isalpha() and len(word) > 2]
         edges = span[0], span[-1]
         if len(plain) < 2 or any(len(word) < 2 or word in _LOOSE for word in edges):
-            raise _NoFit
+            raise NoFit
         if any(phrase[-1] in plain for phrase in draft.item.types):
             draft.type = next(phrase for phrase in draft.item.types if phrase[-1] in plain)
         draft.soft.extend(("word", stem(word)) for word in dict.fromkeys(tokens(" ".join(span))))
@@ -243,10 +260,10 @@ class QueryWriter:
         noun = self._type(draft)
         facet = self._pick([facet for facet in draft.item.facets if facet[0] == answer])
         if not len(self.mined.rows.get(("lacks" if answer == "has" else "has", facet[1]), ())):
-            raise _NoFit  # when every item answers alike, nobody would ask
+            raise NoFit  # when every item answers alike, nobody would ask
         draft.hard.append(facet)
         if set(draft.type or ()) & set(map(stem, facet[1].split())):
-            raise _NoFit
+            raise NoFit
         if answer == "has" and self._often(0.5):
             return f"{facet[1]} {noun}"
         return f"{noun} {word} {facet[1]}"
@@ -264,11 +281,17 @@ class QueryWriter:
         return " ".join(words)
 
 
+def _has_plural(name: str) -> bool:
+    """Whether an English "s" makes several of a thing."""
+    return not name.endswith(_NO_PLURAL) and is_latin(name)
+
+
 def _texts(values: set[Any]) -> list[str]:
     return [value for value in values if isinstance(value, str)]
 
 
 _NO_PLURAL = ("s", "x", "y", "z", "ch", "sh", "mouse", "media", "memory", "paper", "ink", "film")
+_FRAMED = frozenset(["compatible", "feature", "negation"])  # with English words around those of the catalogue
 _LOOSE = frozenset(
     ["for", "with", "to", "and", "or", "of", "in", "on", "the", "x", "from", "by", "incl", "per", "&", "-"]
 )

@@ -3,13 +3,17 @@
 import re
 import unicodedata
 
+from taoemb.data.scripts import marks
+
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:['’][^\W_]+)?")
+_VOWEL_SIGNS = marks(0x0483, 0x1AAF)  # and other marks inside the words of Hindi, Thai, Arabic …: `\w` leaves them out
+_MARKED = re.compile(f"\\d+(?:[.,]\\d+)+|[^\\W_](?:[^\\W_]|[{_VOWEL_SIGNS}])*(?:['’](?:[^\\W_]|[{_VOWEL_SIGNS}])+)?")
 _FILLERS = frozenset(["a", "an", "and", "are", "for", "i", "in", "is", "me", "my", "of", "on", "or", "the", "to"])
 
 
 def tokens(text: str) -> list[str]:
     """Lowercase words and numbers of a text; letters and digits that touch stay together ("wh1000" is one token)."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return (_WORD if text.isascii() else _MARKED).findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def stem(word: str) -> str:
@@ -21,6 +25,11 @@ def stem(word: str) -> str:
     if word.endswith(("sses", "xes", "ches", "shes", "zes")):
         return word[:-2]
     return word[:-1] if word.endswith("s") and len(word) > 2 else word
+
+
+def stems(text: str) -> list[str]:
+    """The distinct words of a text, stemmed, in order."""
+    return list(dict.fromkeys(stem(word) for word in tokens(text)))
 
 
 def near_duplicate_key(text: str) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ GENERATED, HUMAN = "generated", "human"
 
 
 def prepare(data: Path, out: Path, config: Config) -> dict[str, Any]:
-    """Write `out`/{train,valid,test}, whole dataset folders. Returns the number of queries of each part and kind.
+    """Write `out`/{train,valid,test}, whole dataset folders. Returns the number of queries of each part and kind,
+    and where queries were generated the language and word lists of that.
 
     Raises InputError when the input breaks the contract or leaves nothing to train on.
     """
@@ -35,9 +36,10 @@ def prepare(data: Path, out: Path, config: Config) -> dict[str, Any]:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         work = Path(temporary)
-        generate_queries(data, work / GENERATED, config.queries)
+        report = generate_queries(data, work / GENERATED, config.queries)
+        language = {"language": report["language"], "word_lists": ", ".join(report["word_lists"]) or "none"}
         if given.judgments is None or not len(given.judgments):
-            return split(work / GENERATED, out, config.split)
+            return {**split(work / GENERATED, out, config.split), **language}
         asked = {near_duplicate_key(text) for text in given.queries.texts}
         _tag_generated(work / GENERATED, asked, set(given.queries.ids))
         made = split(work / GENERATED, work / "split", config.split)
@@ -46,7 +48,8 @@ def prepare(data: Path, out: Path, config: Config) -> dict[str, Any]:
             for part in PARTS:
                 _join(work / "split" / part, work / HUMAN / part, folder / part)
     counts = {part: made[part] + own[part] for part in PARTS}
-    return {"out": str(out), **counts, GENERATED: sum(made[part] for part in PARTS), HUMAN: len(given.queries)}
+    total = {GENERATED: sum(made[part] for part in PARTS), HUMAN: len(given.queries)}
+    return {"out": str(out), **counts, **total, **language}
 
 
 def _tag_generated(folder: Path, asked: set[tuple[str, ...]], taken: set[str]) -> None:

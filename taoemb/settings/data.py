@@ -1,5 +1,6 @@
 """Settings of data: splits and generated queries."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -39,6 +40,11 @@ class QueryGenerationConfig(Section):
     """Training queries made from a catalogue's own structure, for shops without a query log."""
 
     count: int = Field(6000, ge=1, description="Queries to generate.")
+    language: str = Field(
+        "auto",
+        description="Language of the titles, a code (`en`, `de`, `ja`); `auto`: read from them. Only English has "
+        "word lists that put words into queries; in other languages they hold the catalogue's own words alone.",
+    )
     kinds: dict[str, float] = Field(QUERY_KINDS, description="How often each kind of query is tried; 0: never.")
     graded_per_query: int = Field(12, ge=1, description="Rule-graded items kept per query (they train a judge).")
     max_positives: int = Field(8, ge=1, description="Grade-4 items kept as pairs per query.")
@@ -46,6 +52,13 @@ class QueryGenerationConfig(Section):
         1000, ge=0, description="Further grade-4 items kept as pairs of weight 0: never positives, never negatives."
     )
     seed: int = 0
+
+    @field_validator("language")
+    @classmethod
+    def _language_is_a_code(cls, language: str) -> str:
+        if not re.fullmatch(r"auto|[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", language):
+            raise ValueError(f"must be auto or a language code such as en, de, ja or zh-TW, not {language!r}")
+        return language
 
     @field_validator("kinds")
     @classmethod
