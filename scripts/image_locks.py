@@ -42,6 +42,7 @@ LOCKED = (
                 "alembic",
                 "bm25s",
                 "fastapi-offline",
+                "google-re2",
                 "kserve",
                 "kubernetes",
                 "onnx",

@@ -3,7 +3,6 @@
 Read docs/rollout.md for what each part means for the verdict.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from taoemb.errors import InputError
+from taoemb.rollout.patterns import query_pattern
 from taoemb.serving.traffic import Design
 from taoemb.settings.yaml_text import read_yaml
 
@@ -58,7 +58,7 @@ class Guardrail(_Part):
 
 
 class SliceRule(_Part):
-    """Queries that match a regular expression (case-insensitive) make a slice."""
+    """Queries that match a regular expression (RE2, case-insensitive) make a slice."""
 
     name: str = Field(min_length=1)
     pattern: str
@@ -70,9 +70,9 @@ class SliceRule(_Part):
         if "*" in self.name:
             raise ValueError(f"{self.name!r}: a slice's name holds no *, which guardrails use for several slices")
         try:
-            re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"{self.name}: {self.pattern!r} is no regular expression: {error}") from None
+            query_pattern(self.pattern)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
         return self
 
 

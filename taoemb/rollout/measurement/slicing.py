@@ -1,8 +1,7 @@
 """Which slices a query belongs to: those of a dataset that knows the query, and those of the plan's patterns."""
 
-import re
-
 from taoemb.errors import InputError
+from taoemb.rollout.patterns import query_pattern
 from taoemb.rollout.plan import ALL, Plan, check_guarded
 
 
@@ -10,7 +9,7 @@ class Slicer:
     """Slices by query text. Raises InputError for a bad folder, or a guardrail on a slice that is not there."""
 
     def __init__(self, plan: Plan) -> None:
-        self._rules = [(rule.name, re.compile(rule.pattern, re.IGNORECASE)) for rule in plan.slices]
+        self._rules = [(rule.name, query_pattern(rule.pattern)) for rule in plan.slices]
         self._listed = _listed(plan)
         self._known: dict[str, frozenset[str]] = {}
         try:
@@ -28,7 +27,7 @@ class Slicer:
         """Names of the slices of a query, without "all"."""
         found = self._known.get(query)
         if found is None:
-            matching = (name for name, pattern in self._rules if pattern.search(query))
+            matching = (name for name, matches in self._rules if matches(query))
             found = self._known[query] = self._listed.get(same_query(query), frozenset()).union(matching)
         return found
 
