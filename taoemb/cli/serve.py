@@ -91,3 +91,18 @@ def prune_events(
 
     gone = prune(tree.events, days)
     emit({"pages": gone.pages, "events": gone.events}, as_json, title="Deleted")
+
+
+@app.command()
+def erase_events(
+    user: Annotated[str, typer.Option("--user", help="The user or session, as searches named it.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete everything that the events database holds of one user: pages, events and grades."""
+    tree = settings(config, set_)
+    from taoemb.serving.events.erase import erase
+
+    gone = erase(tree.events, user)
+    emit({"pages": gone.pages, "events": gone.events}, as_json, title="Erased")
