@@ -89,7 +89,7 @@ def roll_out(
     plan = parse_plan({**PLAN, "slice_queries": str(data.absolute())}, "the demo's plan")
     with _judged(judge, settings, out) as settings:
         there = start_local(out, plan, control, candidate, settings, name="demo", warn=_say)
-        with _stopped_at_the_end(there), Shoppers(_gateway(there), _demand(data, seed)) as shoppers:
+        with _stopped_at_the_end(there), Shoppers(_gateway(there), _demand(there, data, seed)) as shoppers:
             state = watch_local(there, say=_say, warn=_say)
             time.sleep(AFTERWARDS_S)
             log = shoppers.stop()
@@ -134,7 +134,7 @@ def _gateway(there: "LocalRollout") -> str:
     return url
 
 
-def _demand(data: Path, seed: int) -> "Demand":
+def _demand(there: "LocalRollout", data: Path, seed: int) -> "Demand":
     from taoemb.data.dataset import open_dataset
     from taoemb.data.truth import Truth
     from taoemb.rollout.simulate.shoppers import Demand
@@ -152,6 +152,7 @@ def _demand(data: Path, seed: int) -> "Demand":
         rate=RATE,
         habits=habits,
         grades=Truth(shop).of_items,
+        token_file=there.config.gateway.tester_token_file,
     )
 
 

@@ -69,7 +69,36 @@ class GatewayConfig(Section):
     )
     max_body_mb: float = Field(1.0, gt=0, description="Larger requests are answered 413.")
     tester_token_file: Path | None = Field(
-        None, description="File with the token that forcing an arm asks for; none: anybody may."
+        None,
+        description="File with the testers' token, for forcing an arm and seeing which one answered; none: nobody may.",
+    )
+    page_key_file: Path | None = Field(
+        None,
+        description="File with the key that signs request ids, one a line (the first signs, all count); gateways "
+        "behind one address share it. None: one of this machine's own in `events.spool`.",
+    )
+    event_age_s: float = Field(
+        7 * 86400, gt=0, description="How long after its page an event is taken; more than a plan's event_window_s."
+    )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        description="Proxies in front that each add to X-Forwarded-For: the client is so many places from its end. 0: "
+        "the client is the peer.",
+    )
+    client_searches: float = Field(
+        20.0,
+        ge=0,
+        description="Searches a second of one client address, in the long run; 0: no limit. Private addresses (the "
+        "shop's own servers) have none; neither here nor below.",
+    )
+    client_events: float = Field(100.0, ge=0, description="Events a second of one client address; 0: no limit.")
+    client_burst_s: float = Field(20.0, gt=0, description="So many seconds of both may come at once.")
+    client_units: int = Field(
+        200,
+        ge=0,
+        description="Users and sessions of one client address that are measured in an hour; pages of more are answered "
+        "and not measured. 0: all.",
     )
     drain_s: float = Field(10.0, ge=0, description="How long requests under way may take after SIGTERM.")
 

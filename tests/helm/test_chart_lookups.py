@@ -1,10 +1,12 @@
 """What the chart finds out from the cluster: which APIs there are, and which release serves."""
 
+import base64
 import subprocess
 
 import pytest
 import yaml
 
+from taoemb.serving.gateway.page_ids import MIN_KEY
 from tests.helm.api_stub import serving
 from tests.helm.rendering import CHART, NAMESPACE, RELEASE, of_kind, tools
 
@@ -127,3 +129,35 @@ def test_the_first_release_brings_the_definition_with_its_rights(tmp_path):
     found = asked(tmp_path, KSERVE, {})
     kept = [one["metadata"]["annotations"] for one in shared_objects(found)]
     assert kept == [{"helm.sh/resource-policy": "keep"}] * 3
+
+
+PAGES = f"/api/v1/namespaces/{NAMESPACE}/secrets/taoemb-gateway-pages"
+
+
+def page_key(found: list[dict]) -> str:
+    (secret,) = of_kind(found, "Secret")
+    return base64.b64decode(secret["data"]["key"]).decode()
+
+
+def test_the_key_of_pages_is_made_once(tmp_path):
+    first, other = (page_key(asked(tmp_path, KSERVE, {})) for _ in range(2))
+    assert len(first) >= MIN_KEY
+    assert first != other, "chance makes it"
+    there = running("")["metadata"] | {"name": "taoemb-gateway-pages"}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": there,
+        "data": {"key": base64.b64encode(b"old").decode()},
+    }
+    assert page_key(asked(tmp_path, KSERVE, {PAGES: secret})) == "old"
+    secret["metadata"] = {"name": "taoemb-gateway-pages", "namespace": NAMESPACE}
+    assert of_kind(asked(tmp_path, KSERVE, {PAGES: secret}), "Secret") == [], "somebody else made it"
+
+
+def test_a_key_of_pages_of_ones_own_is_left_alone(tmp_path):
+    found = asked(tmp_path, KSERVE, {}, "--set", "gateway.pageKeySecret=mine")
+    assert of_kind(found, "Secret") == []
+    (gateway,) = [one for one in of_kind(found, "Deployment") if one["metadata"]["name"] == "taoemb-gateway"]
+    volumes = {one["name"]: one for one in gateway["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["pages"]["secret"]["secretName"] == "mine"

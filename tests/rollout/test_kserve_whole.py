@@ -61,7 +61,8 @@ class Load:
             thread.join(60)
 
     def _run(self, number: int) -> None:
-        with httpx.Client(base_url=self.url, timeout=30) as client:
+        headers = {"x-taoemb-tester": "sesame"}
+        with httpx.Client(base_url=self.url, timeout=30, headers=headers) as client:
             count = 0
             while not self._stop.is_set():
                 count += 1
@@ -100,12 +101,18 @@ def cluster(published, releases, tmp_path, monkeypatch):  # noqa: F811
         monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
         traffic_kserve._connected.cache_clear()
         api.put("inferenceservices", inference_service())
+        (tmp_path / "tester-token").write_text("sesame")
         settings = {
             "milvus": milvus,
             "kserve": kserve.config,
             "controller": SETTINGS.model_copy(update={"poll_s": 0.05}),
             "events": EventsConfig(url=f"sqlite:///{tmp_path / 'events.db'}", spool=tmp_path / "spool", flush_s=0.05),
-            "gateway": GatewayConfig(traffic=f"kserve://{NAMESPACE}/{NAME}", poll_s=0.05, patience_s=20),
+            "gateway": GatewayConfig(
+                traffic=f"kserve://{NAMESPACE}/{NAME}",
+                poll_s=0.05,
+                patience_s=20,
+                tester_token_file=tmp_path / "tester-token",
+            ),
         }
         yield api, kserve, load_config(None, []).model_copy(update=settings)
         traffic_kserve._connected.cache_clear()
@@ -128,9 +135,14 @@ def gateway_url(cluster):
 def traffic_app(app: GatewayApp):
     """The application as a worker makes it, without the watch over its supervisor."""
     from taoemb.serving.gateway.app import create_app
+    from taoemb.serving.gateway.page_ids import PageIds, key_file
 
     return create_app(
-        app.gateway, lambda: app.open_store(app.milvus), lambda: app.open_rows(app.events), kserve=app.kserve
+        app.gateway,
+        lambda: app.open_store(app.milvus),
+        lambda: app.open_rows(app.events),
+        PageIds(key_file(None, app.events.spool), app.gateway.event_age_s),
+        kserve=app.kserve,
     )
 
 

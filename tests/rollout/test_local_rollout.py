@@ -92,7 +92,9 @@ def test_a_better_candidate_is_promoted_and_a_worse_one_rolled_back(
         there = open_local(folder)
         gateway = there.backend.gateway_url()
         assert json.loads(capsys.readouterr().out)["gateway"] == gateway
-        demand = Demand(QUERIES, shoppers=1_000_000, rate=40, collections=shop.collections)
+        token = there.config.gateway.tester_token_file
+        assert token.stat().st_mode & 0o077 == 0, "nobody else may read it"
+        demand = Demand(QUERIES, shoppers=1_000_000, rate=40, collections=shop.collections, token_file=token)
         with Shoppers(gateway, demand) as shoppers, killed(there, releases.base):
             taoemb("rollout", "watch", "--dir", folder)
         check(shoppers.log)

@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from taoemb.errors import TaoembError
 from taoemb.rollout.simulate.servers import LoopbackServer
 from taoemb.rollout.simulate.shoppers import Demand, Shoppers, drive
 from taoemb.rollout.simulate.shopping import Habits, act
-from taoemb.serving.gateway.models import Event, EventBatch, Page, SearchBody
+from taoemb.serving.gateway.models import Event, EventBatch, SearchBody, ToldPage
 
 
 class Gateway:
@@ -63,17 +64,26 @@ def good_page(body: dict[str, Any], release: str = "r1", collection: str = "c1")
         "items": items,
         "timings": {"total_ms": 1, "encoder_ms": 1, "search_ms": 0},
     }
-    return json.loads(Page.model_validate(page).model_dump_json())
+    return json.loads(
+        ToldPage.model_validate(page | {"items": [one | {"team": None} for one in items]}).model_dump_json()
+    )
+
+
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("token") / "token"
+    file.write_text("sesame\n")
+    return file
 
 
 def demand(**changes: Any) -> Demand:
     return Demand(**({"queries": ["red sofa", "lamp"], "shoppers": 40, "k": 4, "timeout_s": 10} | changes))
 
 
-def test_everybody_comes_and_is_counted() -> None:
+def test_everybody_comes_and_is_counted(token: Path) -> None:
     gateway = Gateway()
     with gateway.serving() as server:
-        log = drive(server.url, demand(grades=lambda query, ids: [4] * len(ids)))
+        log = drive(server.url, demand(grades=lambda query, ids: [4] * len(ids), token_file=token))
     log.check()
     assert log.shoppers == len({search["user"] for search in gateway.searches}) == 40
     assert log.searches == len(gateway.searches) > 40, "shoppers return and turn pages"
@@ -109,30 +119,39 @@ def test_a_gateway_that_is_not_there_fails_every_search() -> None:
     assert "ConnectError" in log.failures[0]
 
 
-def test_pages_that_mix_two_releases_are_counted() -> None:
+def test_pages_that_mix_two_releases_are_counted(token: Path) -> None:
     def page(body: dict[str, Any]) -> dict[str, Any]:
         return good_page(body, "r2", "c1" if body["query"] == "lamp" else "c2")
 
     gateway = Gateway(page)
     with gateway.serving() as server:
-        log = drive(server.url, demand(collections={"r1": "c1", "r2": "c2"}))
+        log = drive(server.url, demand(collections={"r1": "c1", "r2": "c2"}, token_file=token))
     wrong = sum(search["query"] == "lamp" for search in gateway.searches)
     assert log.mismatched == wrong > 0
     with pytest.raises(TaoembError, match=f"{wrong} mixed two releases"):
         log.check()
 
 
-def test_without_a_list_a_release_must_stay_with_its_first_collection() -> None:
+def test_without_a_list_a_release_must_stay_with_its_first_collection(token: Path) -> None:
     seen = iter(range(10**6))
     with Gateway(lambda body: good_page(body, "r1", f"c{min(next(seen), 1)}")).serving() as server:
-        log = drive(server.url, demand(concurrency=1))
+        log = drive(server.url, demand(concurrency=1, token_file=token))
     assert log.mismatched == log.searches - 1
 
 
-def test_a_release_that_nobody_knows_is_a_mismatch() -> None:
+def test_a_release_that_nobody_knows_is_a_mismatch(token: Path) -> None:
     with Gateway().serving() as server:
-        log = drive(server.url, demand(shoppers=2, collections={"other": "c1"}))
+        log = drive(server.url, demand(shoppers=2, collections={"other": "c1"}, token_file=token))
     assert log.mismatched == log.searches
+
+
+def test_shoppers_without_the_token_see_no_arm_and_check_none() -> None:
+    shown = ("request_id", "unit", "items", "timings")
+    gateway = Gateway(lambda body: {name: good_page(body)[name] for name in shown})
+    with gateway.serving() as server:
+        log = drive(server.url, demand(shoppers=5, grades=lambda query, ids: [4] * len(ids)))
+    log.check()
+    assert (log.searches > 0, log.events > 0, log.served) == (True, True, Counter())
 
 
 def test_shoppers_can_be_stopped() -> None:

@@ -38,6 +38,9 @@ QUERIES = [
     f"{colour} {stuff} {kind}" for colour in ("red", "blue") for stuff in ("oak", "wool") for kind in ("sofa", "rug")
 ]
 START_S = 120.0
+TOKEN = "sesame"
+TESTER = {"x-taoemb-tester": TOKEN}
+"""Headers of a tester: pages then say where they are from."""
 
 
 class StubEncoder:
@@ -127,7 +130,8 @@ class Gateway:
         wait_until(lambda: expected.items() <= httpx.get(f"{self.url}/traffic", timeout=30).json().items(), timeout_s)
 
     def search(self, query: str = QUERIES[0], **body: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}/search", json={"query": query, **body}, timeout=60)
+        """As a tester who forces nothing."""
+        return httpx.post(f"{self.url}/search", json={"query": query, **body}, headers=TESTER, timeout=60)
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample's value; 0 when it is not there yet."""
@@ -152,7 +156,9 @@ def running_gateway(folder: Path, milvus: Path, traffic: Traffic, *settings: str
     write_traffic(file, traffic)
     command = [sys.executable, "-m", "taoemb", "serve", "gateway", "--port", str(port), "--exit-with-parent"]
     command += ["--milvus", str(milvus), "--traffic", str(file)]
+    (folder / "tester-token").write_text(TOKEN + "\n")
     own = (f"events.url=sqlite:///{folder}/events.db", f"events.spool={folder}/spool", "gateway.poll_s=0.1")
+    own += (f"gateway.tester_token_file={folder}/tester-token",)
     for setting in (*own, "milvus.index=FLAT", *settings):
         command += ["--set", setting]
     with log.open("ab") as output:
@@ -217,7 +223,7 @@ class Load:
         return self.pages[start:]
 
     def _run(self, client: int) -> None:
-        with httpx.Client(timeout=60) as http:
+        with httpx.Client(timeout=60, headers=TESTER) as http:
             number = 0
             while not self._stopping.is_set():
                 number += 1

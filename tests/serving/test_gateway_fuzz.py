@@ -3,6 +3,7 @@
 `make fuzz` sends 10,000 requests, `make test` some hundred.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,9 +58,13 @@ def fuzz(gateway: Gateway, count: int, statuses: Counter[str]) -> None:
         phases=[Phase.generate],
     )
 
+    served = gateway.search().json()["request_id"]
     with requests.Session() as session, httpx.Client(timeout=TIMEOUT_S) as http:
+        turns = itertools.count()
 
         def send(case: Case) -> None:
+            if case.path == "/events" and next(turns) % 2:
+                _name_page(case.body, served)
             reply = case.call(session=session, timeout=TIMEOUT_S)
             statuses[f"{case.method} {case.path} {reply.status_code}"] += 1
             case.validate_response(reply, checks=_checks)
@@ -77,6 +82,14 @@ def fuzz(gateway: Gateway, count: int, statuses: Counter[str]) -> None:
                 send_bytes
             )
         )()
+
+
+def _name_page(events: object, request_id: str) -> None:
+    """Let events of any form be about a page that was served, as far as they name one."""
+    for event in [events, *(events.get("events") or [] if isinstance(events, dict) else [])]:
+        for one in event if isinstance(event, list) else [event]:
+            if isinstance(one, dict) and isinstance(one.get("request_id"), str):
+                one["request_id"] = request_id
 
 
 @pytest.mark.slow
@@ -97,6 +110,7 @@ def test_no_5xx_no_hang_no_growth(gateway: Gateway, fuzz_requests: int) -> None:
     assert statuses["GET /search 200"] > 0
     assert statuses["POST /search 200"] > 0
     assert statuses["POST /events 202"] > 0
+    assert statuses["POST /events 403"] > 0
     assert gateway.search().status_code == 200
     assert gateway.worker() == worker
     assert "Traceback" not in gateway.log.read_text()

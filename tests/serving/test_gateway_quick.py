@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.types import Scope
 
 from taoemb.serving.gateway.errors import refuse
 from taoemb.serving.gateway.limits import BodyLimit
@@ -32,7 +33,7 @@ def app() -> FastAPI:
     async def route(body: SearchBody) -> Response:
         return answered(body, "route")
 
-    async def quick(body: SearchBody) -> Response:
+    async def quick(body: SearchBody, scope: Scope) -> Response:
         return answered(body, "quick")
 
     made.add_middleware(QuickSearch, answer=quick)

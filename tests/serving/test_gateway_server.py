@@ -11,7 +11,17 @@ import pytest
 from taoemb.serving.assignment import assign, place
 from taoemb.serving.traffic import Arm, Traffic
 from tests.judge.stub import free_port
-from tests.serving.gateway_shop import ITEMS, QUERIES, Gateway, Shop, StubEncoder, recorded, running_gateway, wait_until
+from tests.serving.gateway_shop import (
+    ITEMS,
+    QUERIES,
+    TESTER,
+    Gateway,
+    Shop,
+    StubEncoder,
+    recorded,
+    running_gateway,
+    wait_until,
+)
 
 Encoders = dict[str, StubEncoder]
 
@@ -21,13 +31,9 @@ def gateway(
     gateway_shop: Shop, gateway_encoders: Encoders, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("gateway")
-    token = folder / "token"
-    token.write_text("sesame\n")
     traffic = Traffic(gateway_encoders["base"].arm)
     limits = ("gateway.max_k=20", "gateway.encoder_timeout_s=2", "gateway.patience_s=5", "gateway.max_body_mb=0.1")
-    with running_gateway(
-        folder, gateway_shop.copy(folder), traffic, *limits, f"gateway.tester_token_file={token}"
-    ) as running:
+    with running_gateway(folder, gateway_shop.copy(folder), traffic, *limits) as running:
         yield running
 
 
@@ -59,7 +65,7 @@ def test_a_page_holds_the_items_of_the_arms_release(
     gateway.obey(ab)
     for arm, name in (("control", "base"), ("candidate", "other")):
         user, encoder = unit_of(ab, arm), gateway_encoders[name]
-        reply = httpx.get(f"{gateway.url}/search", params={"query": QUERIES[1], "user": user, "k": 7})
+        reply = httpx.get(f"{gateway.url}/search", params={"query": QUERIES[1], "user": user, "k": 7}, headers=TESTER)
         page = reply.json()
         assert reply.status_code == 200, page
         assert (page["assigned"], page["served"], page["rollout"], page["unit"]) == (arm, arm, "spring", user)
@@ -97,7 +103,7 @@ def test_every_page_and_event_is_recorded(gateway: Gateway, gateway_encoders: En
         {"events": [{**click, "type": "purchase", "value": 9.5}]},
     ):
         reply = httpx.post(f"{gateway.url}/events", json=body)
-        assert (reply.status_code, reply.json()) == (202, {"accepted": 1})
+        assert (reply.status_code, reply.json()) == (202, {"accepted": 1, "refused": 0})
     wait_until(lambda: any(row["request_id"] == page["request_id"] for row in recorded(gateway.folder, "pages", 1)))
     [row] = [row for row in recorded(gateway.folder, "pages", 1) if row["request_id"] == page["request_id"]]
     expected = {
@@ -130,7 +136,7 @@ def test_the_share_of_the_units_is_the_percent_and_grows_monotonously(gateway: G
     seen: set[str] = set()
     for percent in (0.0, 20.0, 60.0, 100.0):
         gateway.obey(dataclasses.replace(ab, percent=percent))
-        with httpx.Client(timeout=60) as http:
+        with httpx.Client(timeout=60, headers=TESTER) as http:
             pages = [
                 http.post(f"{gateway.url}/search", json={"query": "sofa", "user": user, "k": 1}).json()
                 for user in users
@@ -233,9 +239,10 @@ def test_a_traffic_file_that_is_broken_or_gone_changes_nothing(gateway: Gateway,
 def test_testers_force_an_arm_with_their_token(gateway: Gateway, gateway_encoders: Encoders, ab: Traffic) -> None:
     gateway.obey(dataclasses.replace(ab, rollout="forced"))
     user, url = unit_of(ab, "control"), f"{gateway.url}/search"
-    body, header = {"query": "sofa", "user": user}, {"x-taoemb-tester": "sesame"}
+    body, header = {"query": "sofa", "user": user}, TESTER
     for wrong in ({}, {"x-taoemb-tester": "open"}, {"x-taoemb-tester": "\u00e9".encode()}):
         assert httpx.post(url, json=body | {"arm": "candidate"}, headers=wrong).status_code == 403
+        assert not wrong or httpx.post(url, json=body, headers=wrong).status_code == 403
     assert httpx.post(url, json=body, headers=header).json()["served"] == "control"
     for page in (
         httpx.post(url, json=body | {"arm": "candidate"}, headers=header).json(),

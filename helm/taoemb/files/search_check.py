@@ -13,4 +13,4 @@ served = encoder.raise_for_status().headers["x-taoemb-release"]
 if served != control["release"]:
     sys.exit(f"the control's encoder serves {served}, the gateway expects {control['release']}")
 page = gateway.get("/search", params={"query": "test", "session": "helm-test"}).raise_for_status().json()
-print(f"release {page['release']} answered with {len(page['items'])} items")
+print(f"release {served} serves; a search came back with {len(page['items'])} items")

@@ -10,6 +10,9 @@
 
 {{- define "taoemb.encoder" -}}{{ include "taoemb.name" . }}-encoder{{- end -}}
 {{- define "taoemb.gateway" -}}{{ include "taoemb.name" . }}-gateway{{- end -}}
+{{- define "taoemb.gateway.pageKeySecret" -}}
+{{- .Values.gateway.pageKeySecret | default (printf "%s-pages" (include "taoemb.gateway" .)) -}}
+{{- end -}}
 {{- define "taoemb.controller" -}}{{ include "taoemb.name" . }}-rollout-controller{{- end -}}
 {{- define "taoemb.jobs" -}}{{ include "taoemb.name" . }}-jobs{{- end -}}
 {{- define "taoemb.judge" -}}{{ include "taoemb.name" . }}-judge{{- end -}}

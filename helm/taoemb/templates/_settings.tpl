@@ -27,7 +27,7 @@
 {{- end -}}
 
 {{- define "taoemb.settings.gateway" -}}
-{{- $gateway := dict "traffic" (printf "kserve://%s/%s" .Release.Namespace (include "taoemb.encoder" .)) "workers" (int .Values.gateway.workers) -}}
+{{- $gateway := dict "traffic" (printf "kserve://%s/%s" .Release.Namespace (include "taoemb.encoder" .)) "workers" (int .Values.gateway.workers) "page_key_file" "/etc/taoemb/pages/key" -}}
 {{- if .Values.gateway.testerTokenSecret -}}{{- $_ := set $gateway "tester_token_file" "/etc/taoemb/tester/token" -}}{{- end -}}
 {{- $events := dict "url_file" "/etc/taoemb/events/url" "spool" "/var/lib/taoemb/spool" -}}
 {{- $milvus := include "taoemb.settings.milvus" . | fromYaml -}}

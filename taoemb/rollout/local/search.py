@@ -3,7 +3,8 @@
 import httpx
 
 from taoemb.config import GatewayConfig
-from taoemb.errors import InputError, TaoembError
+from taoemb.errors import TaoembError
+from taoemb.serving.secret_file import tester_headers
 
 _BEYOND_S = 3.0  # the gateway's own patience
 
@@ -16,9 +17,8 @@ def search_as_tester(gateway: str, config: GatewayConfig, release: str) -> None:
     url = f"{gateway}/search"
     body = {"query": "read back", "arm": "candidate", "k": 1}
     try:
-        answer = httpx.post(
-            url, json=body, headers=_headers(config), timeout=config.patience_s + _BEYOND_S, trust_env=False
-        )
+        headers = tester_headers(config.tester_token_file)
+        answer = httpx.post(url, json=body, headers=headers, timeout=config.patience_s + _BEYOND_S, trust_env=False)
         answer.raise_for_status()
         page = answer.json()
     except httpx.HTTPStatusError as refusal:
@@ -30,13 +30,3 @@ def search_as_tester(gateway: str, config: GatewayConfig, release: str) -> None:
             f"a search for the candidate was answered by {page['served']} ({page['release'][:16]}); see the gateway's "
             "log, and whether the release is published"
         )
-
-
-def _headers(config: GatewayConfig) -> dict[str, str]:
-    file = config.tester_token_file
-    if file is None:
-        return {}
-    try:
-        return {"x-taoemb-tester": file.read_text(encoding="utf-8").strip()}
-    except OSError as error:
-        raise InputError(f"gateway.tester_token_file {file}: {error.strerror or error}") from None

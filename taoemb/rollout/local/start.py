@@ -29,6 +29,7 @@ from taoemb.rollout.measurement.slicing import Slicer
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import begin, to_json
 from taoemb.serving.events.store import EventStore
+from taoemb.serving.secret_file import make_secret
 
 Part = TypeVar("Part", bound=BaseModel)
 START_S = 600.0
@@ -204,15 +205,18 @@ def _unready(url: str) -> str:
 
 
 def _settled_paths(config: Config, folder: Path) -> Config:
-    """Paths made absolute, for processes that run elsewhere; events without a place of their own go into the folder."""
-    default, events, milvus = EventsConfig(), config.events, config.milvus
+    """Paths made absolute, for processes that run elsewhere; events and the testers' token without a place of their own
+    go into the folder."""
+    default, events, milvus, gateway = EventsConfig(), config.events, config.milvus, config.gateway
     if events.spool == default.spool:
         events = events.model_copy(update={"spool": folder / "spool"})
     if (events.url, events.url_file) == (default.url, None):
         events = events.model_copy(update={"url": f"sqlite:///{folder / 'events.db'}"})
     if is_lite(milvus):
         milvus = milvus.model_copy(update={"uri": str(Path(milvus.uri).absolute())})
-    return _absolute(config.model_copy(update={"events": events, "milvus": milvus}))
+    if gateway.tester_token_file is None:
+        gateway = gateway.model_copy(update={"tester_token_file": make_secret(folder / "tester-token")})
+    return _absolute(config.model_copy(update={"events": events, "milvus": milvus, "gateway": gateway}))
 
 
 def _absolute(part: Part) -> Part:

@@ -13,6 +13,7 @@ from taoemb.rollout.simulate.servers import LoopbackServer, encoder_application
 from taoemb.rollout.simulate.shoppers import Demand, Shoppers
 from taoemb.rollout.simulate.stage import Releases, publish_world, release_digests
 from taoemb.rollout.simulate.world import ARMS, Levels, World, levels, make_world
+from taoemb.serving.secret_file import make_secret
 from taoemb.serving.traffic import ArmName
 
 
@@ -88,7 +89,12 @@ def _settings(options: Options, judge_url: str) -> Config:
     return given.model_copy(
         update={
             "milvus": given.milvus.model_copy(update={"uri": str(out / "milvus.db"), "index": "FLAT"}),
-            "gateway": given.gateway.model_copy(update={"traffic": str(out / "traffic.json")}),
+            "gateway": given.gateway.model_copy(
+                update={
+                    "traffic": str(out / "traffic.json"),
+                    "tester_token_file": make_secret(out / "tester-token").absolute(),
+                }
+            ),
             "events": given.events.model_copy(
                 update={"url": f"sqlite:///{out / 'events.db'}", "url_file": None, "spool": out / "spool"}
             ),
@@ -108,4 +114,5 @@ def demand_of(options: Options, stage: Stage) -> Demand:
         rate=options.rate,
         grades=stage.world.truth.of_items,
         collections=dict.fromkeys(stage.releases.values(), stage.collection),
+        token_file=stage.config.gateway.tester_token_file,
     )

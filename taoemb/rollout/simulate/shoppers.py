@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from taoemb.errors import TaoembError
 from taoemb.rollout.simulate.shopping import Habits, act
+from taoemb.serving.secret_file import tester_headers
 
 _SHOWN_FAILURES = 20
 _LATENCIES = 100_000
@@ -43,6 +45,8 @@ class Demand:
     """(query, item ids) → true grades, on which shoppers act; without it they only search."""
     collections: Mapping[str, str] = field(default_factory=dict)
     """Release digest → the collection that it is bound to; empty: a release's first page tells."""
+    token_file: Path | None = None
+    """The gateway's `tester_token_file`: with it pages say where they are from, and that is checked."""
     timeout_s: float = 60.0
 
 
@@ -60,7 +64,7 @@ class TrafficLog:
     failed_events: int = 0
     """Requests with events that the gateway did not take."""
     served: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Pages by (assigned arm, arm that answered)."""
+    """Pages by (assigned arm, arm that answered); nothing without the testers' token."""
     failures: list[str] = field(default_factory=list)
     """The first failures, in words."""
     seconds: list[float] = field(default_factory=list)
@@ -133,7 +137,8 @@ class Shoppers:
     async def _shop(self) -> None:
         demand = self._demand
         limits = httpx.Limits(max_connections=demand.concurrency, max_keepalive_connections=demand.concurrency)
-        async with httpx.AsyncClient(trust_env=False, timeout=demand.timeout_s, limits=limits) as http:
+        headers = tester_headers(demand.token_file)
+        async with httpx.AsyncClient(trust_env=False, timeout=demand.timeout_s, limits=limits, headers=headers) as http:
             self._due = time.monotonic()
             await asyncio.gather(*(self._sessions(http) for _ in range(demand.concurrency)))
 
@@ -184,9 +189,10 @@ class Shoppers:
         if page is None:
             log.failed += 1
             return None
-        log.served[page["assigned"], page["served"]] += 1
-        for source in page["sources"]:
-            self._check_bound(source["release"], source["collection"])
+        if self._demand.token_file is not None:
+            log.served[page["assigned"], page["served"]] += 1
+            for source in page["sources"]:
+                self._check_bound(source["release"], source["collection"])
         return page
 
     def _check_bound(self, release: str, collection: str) -> None:

@@ -14,10 +14,12 @@ from taoemb import __version__
 from taoemb.config import GatewayConfig, KServeConfig
 from taoemb.hosting.pauses import spare_what_stays
 from taoemb.serving.gateway.arms import ArmFailure, EncoderClient
+from taoemb.serving.gateway.callers import ClientLimits, Limits
 from taoemb.serving.gateway.errors import refuse
 from taoemb.serving.gateway.limits import BodyLimit
 from taoemb.serving.gateway.metrics import gateway_metrics
 from taoemb.serving.gateway.operators import OperatorRoutes
+from taoemb.serving.gateway.page_ids import PageIds
 from taoemb.serving.gateway.quick import QuickSearch
 from taoemb.serving.gateway.record import Rows
 from taoemb.serving.gateway.search import Searcher
@@ -34,10 +36,12 @@ def create_app(
     config: GatewayConfig,
     open_store: Callable[[], Store],
     open_rows: Callable[[], Rows],
+    ids: PageIds,
     exposed: CollectorRegistry = REGISTRY,
     kserve: KServeConfig | None = None,
 ) -> FastAPI:
-    """The application. `open_store` and `open_rows` are called in a thread at its start; `/metrics` shows `exposed`."""
+    """The application. `open_store` and `open_rows` are called in a thread at its start; `ids` signs request ids;
+    `/metrics` shows `exposed`."""
     metrics = gateway_metrics(REGISTRY)
     encoders = EncoderClient(config.encoder_timeout_s, 2 * config.concurrency, on_wrong_release=metrics.mismatches.inc)
     store = SearchPool(open_store, config.search_threads, config.search_timeout_s)
@@ -49,7 +53,8 @@ def create_app(
                 store.prepare(arm.release)
 
     watch = TrafficWatch(config.traffic, config.poll_s, changed, kserve)
-    shoppers = ShopperRoutes(config, Searcher(config, watch, encoders, store, metrics), metrics)
+    limits = Limits(config)
+    shoppers = ShopperRoutes(config, Searcher(config, watch, encoders, store, metrics), metrics, ids, limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -73,6 +78,7 @@ def create_app(
     )
     app.add_middleware(QuickSearch, answer=shoppers.answer)
     app.add_middleware(BodyLimit, most=int(config.max_body_mb * 1e6))
+    app.add_middleware(ClientLimits, limits=limits, limited=metrics.limited)
     app.add_exception_handler(RequestValidationError, refuse)
     app.include_router(shoppers.router())
     app.include_router(OperatorRoutes(watch, encoders, store, exposed).router())

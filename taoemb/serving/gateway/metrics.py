@@ -16,7 +16,10 @@ class GatewayMetrics:
     fallbacks: Counter
     mismatches: Counter
     refused: Counter
+    limited: Counter
+    unmeasured: Counter
     events: Counter
+    refused_events: Counter
     seconds: Histogram
     under_way: Gauge
     percent: Gauge
@@ -48,7 +51,25 @@ def gateway_metrics(registry: CollectorRegistry) -> GatewayMetrics:
             "Searches answered 503 because too many were under way.",
             registry=registry,
         ),
+        limited=Counter(
+            "taoemb_gateway_limited_requests",
+            "Requests answered 429 because their client sent too many.",
+            ["route"],
+            registry=registry,
+        ),
+        unmeasured=Counter(
+            "taoemb_gateway_unmeasured_pages",
+            "Pages that were answered and are not measured: robot (by its own word), units (too many of one client).",
+            ["reason"],
+            registry=registry,
+        ),
         events=Counter("taoemb_gateway_events", "Shoppers' events.", ["type"], registry=registry),
+        refused_events=Counter(
+            "taoemb_gateway_refused_events",
+            "Events that were not taken: unsigned (no gateway with this key served the page), old.",
+            ["reason"],
+            registry=registry,
+        ),
         seconds=Histogram(
             "taoemb_gateway_search_seconds",
             "Time of a search: total, its encoder, its vector store, and the gateway's own rest.",

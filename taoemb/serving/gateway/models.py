@@ -92,7 +92,12 @@ class Item(BaseModel):
     brand: str | None
     category: str | None
     price: float | None
-    team: ArmName | None = Field(None, description="On an interleaved page: the arm that picked it.")
+
+
+class ToldItem(Item):
+    """One answer, for testers."""
+
+    team: ArmName | None = Field(description="On an interleaved page: the arm that picked it.")
 
 
 class Source(BaseModel):
@@ -112,17 +117,28 @@ class Timings(BaseModel):
 
 
 class Page(BaseModel):
-    """The answer of a search."""
+    """The answer of a search. It does not say which arm or release it is from: shoppers are not to know."""
 
-    request_id: str = Field(description="Name it in events.")
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: str = Field(description="Name it in events; they are taken for it only.")
     unit: str = Field(description="User, else session, else an id made here: send it as `session` next time.")
+    items: list[Item]
+    timings: Timings
+
+
+class ToldPage(BaseModel):
+    """The answer of a search for whoever sends the testers' token."""
+
+    request_id: str
+    unit: str
     rollout: str = Field(description="Empty when none runs.")
     assigned: ArmName = Field(description="The arm of this unit.")
     served: Literal["control", "candidate", "interleaved"] = Field(description="The arm that answered.")
     release: str = Field(description="Digest in the encoder's reply; empty on an interleaved page: see sources.")
     collection: str = Field(description="What was searched; empty on an interleaved page.")
     sources: list[Source]
-    items: list[Item]
+    items: list[ToldItem]
     timings: Timings
 
 
@@ -132,7 +148,7 @@ class Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: EventType
-    request_id: Id = Field(description="The page's.")
+    request_id: Id = Field(description="The page's, as the gateway said it.")
     item_id: ItemId | None = None
     position: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="Place on the page, from 1.")
     value: Annotated[float, Field(ge=0, le=EVENT_VALUE, allow_inf_nan=False)] | None = Field(
@@ -156,6 +172,7 @@ class Accepted(BaseModel):
     """Events were taken; they are written soon."""
 
     accepted: int
+    refused: int = Field(description="Events on pages that no gateway here served, or too long ago.")
 
 
 class ArmView(BaseModel):

@@ -25,6 +25,7 @@ from taoemb.hosting.entry import check_port, stop_with_parent
 from taoemb.hosting.logs import log_config
 from taoemb.retrieval.address import check_address, is_lite
 from taoemb.serving.events.database import database_url, open_engine
+from taoemb.serving.gateway.page_ids import PageIds, key_file
 from taoemb.serving.gateway.traffic_watch import check_source
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class GatewayApp:
             self.gateway,
             lambda: self.open_store(self.milvus),
             lambda: self.open_rows(self.events),
+            PageIds(key_file(self.gateway.page_key_file, self.events.spool), self.gateway.event_age_s),
             exposed,
             self.kserve,
         )
@@ -139,6 +141,7 @@ def serve(app: GatewayApp, *, port: int = 8080, host: str = "127.0.0.1", exit_wi
             access_log=False,
             log_config=log_config(app.logs.format, app.logs.level),
             server_header=False,
+            proxy_headers=False,  # gateway.trusted_proxies says whom to believe
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(app.gateway.drain_s),
             timeout_worker_healthcheck=START_S,
@@ -162,6 +165,7 @@ def _check(app: GatewayApp) -> None:
     token = app.gateway.tester_token_file
     if token is not None and not (token.is_file() and os.access(token, os.R_OK)):
         raise InputError(f"gateway.tester_token_file {token}: no such file, or it may not be read")
+    PageIds(key_file(app.gateway.page_key_file, app.events.spool), app.gateway.event_age_s)
 
 
 def _stop_with_supervisor() -> None:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from taoemb.serving.gateway.errors import problem, refuse
 from taoemb.serving.gateway.models import SearchBody
 
-Answer = Callable[[SearchBody], Awaitable[Response]]
+Answer = Callable[[SearchBody, Scope], Awaitable[Response]]
 PATH = "/search"
 _ROUTE_ONLY = frozenset((b"x-taoemb-arm", b"x-taoemb-tester"))
 
@@ -43,7 +43,7 @@ class QuickSearch:
             await self._app(scope, _again(messages, receive), send)
             return
         try:
-            response = await self._answer(body)
+            response = await self._answer(body, scope)
         except RequestValidationError as error:
             response = refuse(Request(scope), error)
         await response(scope, receive, send)

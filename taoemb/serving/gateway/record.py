@@ -37,10 +37,18 @@ def timed(served: Served, at: float, total_s: float) -> Timed:
 
 
 def page(ask: Ask, served: Served, times: Timed) -> dict[str, Any]:
-    """The reply, a `models.Page` as plain values. The search must have been served."""
+    """The reply to a shopper, a `models.Page` as plain values. The search must have been served."""
     return {
         "request_id": ask.request_id,
         "unit": ask.unit,
+        "items": [vars(hit) for hit, _ in served.items],
+        "timings": _milliseconds(times),
+    }
+
+
+def told_page(ask: Ask, served: Served, times: Timed) -> dict[str, Any]:
+    """The reply to a tester, a `models.ToldPage`."""
+    return page(ask, served, times) | {
         "rollout": served.traffic.rollout if served.traffic is not None else "",
         "assigned": served.assigned,
         "served": served.served,
@@ -48,7 +56,6 @@ def page(ask: Ask, served: Served, times: Timed) -> dict[str, Any]:
         "collection": _only(served, "collection"),
         "sources": [{"arm": one.arm, "release": one.release, "collection": one.collection} for one in served.rankings],
         "items": [vars(hit) | {"team": team} for hit, team in served.items],
-        "timings": _milliseconds(times),
     }
 
 
@@ -62,7 +69,7 @@ def page_row(ask: Ask, served: Served, times: Timed) -> dict[str, Any]:
         "unit": ask.unit,
         "assigned": served.assigned,
         "served": served.served,
-        "forced": ask.forced is not None,
+        "forced": ask.forced is not None or not ask.measured,
         "percent": traffic.percent if traffic is not None else 0.0,
         "query": ask.query,
         "k": ask.k,

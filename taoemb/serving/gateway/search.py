@@ -37,6 +37,8 @@ class Ask:
     signals: frozenset[str]
     """Fields of the filter that a collection may lack."""
     forced: ArmName | None
+    measured: bool = True
+    """A page for a robot, say, is answered and never measured."""
 
 
 @dataclass(frozen=True)

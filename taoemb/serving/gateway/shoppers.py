@@ -3,15 +3,18 @@
 import hmac
 import logging
 import time
-import uuid
+from collections import Counter
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.types import Scope
 
 from taoemb.config import GatewayConfig
+from taoemb.errors import InputError
+from taoemb.serving.gateway.callers import OWN, SCOPE, Caller, Limits, too_many
 from taoemb.serving.gateway.errors import problem
 from taoemb.serving.gateway.filters import expression
 from taoemb.serving.gateway.metrics import GatewayMetrics
@@ -24,18 +27,24 @@ from taoemb.serving.gateway.models import (
     Problem,
     SearchBody,
     SearchParameters,
+    ToldPage,
 )
-from taoemb.serving.gateway.record import Rows, event_row, page, page_row, status, timed
+from taoemb.serving.gateway.page_ids import PageIds
+from taoemb.serving.gateway.record import Rows, event_row, page, page_row, status, timed, told_page
 from taoemb.serving.gateway.search import Ask, NoCandidate, Searcher, Served, UnknownSignal
+from taoemb.serving.secret_file import TESTER_HEADER, read_token
 from taoemb.serving.traffic import ArmName
 
 RETRY = {"retry-after": "1"}
 _log = logging.getLogger(__name__)
 ArmHeader = Annotated[ArmName | None, Header(alias="x-taoemb-arm", description="For testers, as `arm`.")]
-TokenHeader = Annotated[str | None, Header(alias="x-taoemb-tester", description="Asked for when an arm is forced.")]
+TokenHeader = Annotated[
+    str | None, Header(alias=TESTER_HEADER, description="The testers' token: the page then says which arm it is from.")
+]
 _problems: dict[int | str, dict] = {
     403: {"model": Problem, "description": "Forcing an arm needs the testers' token."},
     409: {"model": Problem, "description": "The candidate is asked for and there is none."},
+    429: {"model": Problem, "description": "This client sent too many."},
     503: {"model": Problem, "description": "No arm answered in time, or too many searches are under way."},
 }
 _body_problems: dict[int | str, dict] = {
@@ -43,13 +52,21 @@ _body_problems: dict[int | str, dict] = {
     408: {"model": Problem, "description": "The body did not come in time."},
     413: {"model": Problem, "description": "The body is too large."},
 }
+_event_problems: dict[int | str, dict] = {
+    403: {"model": Problem, "description": "None of the events is on a page that a gateway here served."},
+    429: {"model": Problem, "description": "This client sent too many."},
+    503: {"model": Problem, "description": "The gateway is starting."},
+}
 
 
 class ShopperRoutes:
     """`/search` and `/events`."""
 
-    def __init__(self, config: GatewayConfig, searcher: Searcher, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, config: GatewayConfig, searcher: Searcher, metrics: GatewayMetrics, ids: PageIds, limits: Limits
+    ) -> None:
         self._config, self._searcher, self._metrics = config, searcher, metrics
+        self._ids, self._limits = ids, limits
         self._under_way = 0
         self._parts = [metrics.seconds.labels(part) for part in ("total", "encoder", "search", "gateway")]
         self.rows: Rows | None = None
@@ -58,41 +75,66 @@ class ShopperRoutes:
     def router(self) -> APIRouter:
         """The routes to include."""
         router = APIRouter(tags=["shoppers"])
-        router.get("/search", response_model=Page, responses=_problems)(self.search)
-        router.post("/search", response_model=Page, responses=_problems | _body_problems)(self.search_body)
-        router.post("/events", status_code=202, response_model=Accepted, responses=_body_problems)(self.take)
+        router.get("/search", response_model=Page | ToldPage, responses=_problems)(self.search)
+        router.post("/search", response_model=Page | ToldPage, responses=_problems | _body_problems)(self.search_body)
+        router.post("/events", status_code=202, response_model=Accepted, responses=_body_problems | _event_problems)(
+            self.take
+        )
         return router
 
     async def search(
-        self, parameters: Annotated[SearchParameters, Query()], arm: ArmHeader = None, token: TokenHeader = None
+        self,
+        request: Request,
+        parameters: Annotated[SearchParameters, Query()],
+        arm: ArmHeader = None,
+        token: TokenHeader = None,
     ) -> Response:
         """Search the catalogue."""
-        return await self.answer(parameters.body(), arm, token)
+        return await self.answer(parameters.body(), request.scope, arm, token)
 
-    async def search_body(self, body: SearchBody, arm: ArmHeader = None, token: TokenHeader = None) -> Response:
+    async def search_body(
+        self, request: Request, body: SearchBody, arm: ArmHeader = None, token: TokenHeader = None
+    ) -> Response:
         """Search the catalogue, with all kinds of filters."""
-        return await self.answer(body, arm, token)
+        return await self.answer(body, request.scope, arm, token)
 
-    async def take(self, events: Events) -> Response:
-        """Report what shoppers did: one event, a list, or an object with `events`."""
+    async def take(self, request: Request, events: Events) -> Response:
+        """Report what shoppers did on pages that they were served: one event, a list, or an object with `events`."""
         taken = [events] if isinstance(events, Event) else events.events if isinstance(events, EventBatch) else events
         if self.rows is None:
             return problem(503, "starting", RETRY)
+        wait_s = self._limits.events.take(_caller(request.scope).address, len(taken) - 1)  # one was taken at the door
+        if wait_s:
+            self._metrics.limited.labels("/events").inc()
+            return too_many(wait_s)
+        refused: Counter[str] = Counter()
         for event in taken:
+            why = self._ids.problem(event.request_id)
+            if why is not None:
+                refused[why] += 1
+                continue
             self.rows.event(event_row(event))
             self._metrics.events.labels(event.type).inc()
-        return JSONResponse({"accepted": len(taken)}, 202)
+        for reason, count in refused.items():
+            self._metrics.refused_events.labels(reason).inc(count)
+        if refused.total() == len(taken):
+            return problem(403, "no event names a page that a gateway with this key served, not too long ago")
+        return JSONResponse({"accepted": len(taken) - refused.total(), "refused": refused.total()}, 202)
 
-    async def answer(self, body: SearchBody, arm: ArmName | None = None, token: str | None = None) -> Response:
+    async def answer(
+        self, body: SearchBody, scope: Scope, arm: ArmName | None = None, token: str | None = None
+    ) -> Response:
         """The page of a search. Raises RequestValidationError for what is beyond this gateway's limits."""
         at, began = time.time(), time.perf_counter()
         forced = arm or body.arm
-        if forced is not None and not self._may_force(token):
-            return problem(403, "forcing an arm needs the testers' token in x-taoemb-tester")
+        if token is not None and not self._is_testers(token):
+            return problem(403, f"{TESTER_HEADER} is not the testers' token; see gateway.tester_token_file")
+        if forced is not None and token is None:
+            return problem(403, f"forcing an arm needs the testers' token in {TESTER_HEADER}")
         if self._under_way >= self._config.concurrency:
             self._metrics.refused.inc()
             return problem(503, "too many searches are under way; try again", RETRY)
-        ask = self._ask(body, forced)
+        ask = self._ask(body, _caller(scope), forced)
         self._under_way += 1
         self._metrics.under_way.inc()
         try:
@@ -104,9 +146,9 @@ class ShopperRoutes:
         finally:
             self._under_way -= 1
             self._metrics.under_way.dec()
-        return self._reply(ask, served, at, began)
+        return self._reply(ask, served, at, began, told=token is not None)
 
-    def _reply(self, ask: Ask, served: Served, at: float, began: float) -> Response:
+    def _reply(self, ask: Ask, served: Served, at: float, began: float, *, told: bool) -> Response:
         metrics, times = self._metrics, timed(served, at, time.perf_counter() - began)
         metrics.searches.labels(served.assigned, served.served, status(served)).inc()
         own_s = max(0.0, times.total_s - times.encoder_s - times.search_s)
@@ -117,29 +159,34 @@ class ShopperRoutes:
         if not served.rankings:
             _log.error("search %s failed: %s", ask.request_id, "; ".join(served.problems) or "no time was left")
             return problem(503, f"no arm answered within {self._config.patience_s:g} s", RETRY)
-        return Response(orjson.dumps(page(ask, served, times)), media_type="application/json")
+        reply = told_page(ask, served, times) if told else page(ask, served, times)
+        return Response(orjson.dumps(reply), media_type="application/json")
 
-    def _ask(self, body: SearchBody, forced: ArmName | None) -> Ask:
+    def _ask(self, body: SearchBody, caller: Caller, forced: ArmName | None) -> Ask:
         config, k = self._config, body.k or self._config.k
         if k > config.max_k:
             raise _invalid("k", f"at most {config.max_k} items")
         if len(body.query) > config.max_query_characters:
             raise _invalid("query", f"at most {config.max_query_characters} characters")
-        request_id = uuid.uuid4().hex
+        request_id = self._ids.new()
         unit = body.user or body.session or request_id
+        why = self._limits.unmeasured(caller, unit)
+        if why is not None:
+            self._metrics.unmeasured.labels(why).inc()
         signals = frozenset(body.filters.signals)
-        return Ask(request_id, body.query, unit, k, expression(body.filters), signals, forced)
+        return Ask(request_id, body.query, unit, k, expression(body.filters), signals, forced, why is None)
 
-    def _may_force(self, token: str | None) -> bool:
-        file = self._config.tester_token_file
-        if file is None:
-            return True
+    def _is_testers(self, token: str) -> bool:
         try:
-            wanted = file.read_bytes().strip()
-        except OSError as error:
-            _log.error("gateway.tester_token_file %s: %s", file, error.strerror)
+            wanted = read_token(self._config.tester_token_file)
+        except InputError as error:
+            _log.error("%s", error)
             return False
-        return bool(wanted) and token is not None and hmac.compare_digest(token.encode(), wanted)
+        return bool(wanted) and hmac.compare_digest(token.encode(), str(wanted).encode())
+
+
+def _caller(scope: Scope) -> Caller:
+    return scope.get(SCOPE, OWN)
 
 
 def _invalid(field: str, message: str) -> RequestValidationError:
