@@ -12,7 +12,7 @@ import typer
 from taoemb import __version__
 from taoemb.cli import data, demo, evaluate, judge, pipeline, publish, releases, rollout, search, serve, train
 from taoemb.errors import TaoembError
-from taoemb.plain import one_line
+from taoemb.plain import keep_secrets_out_of_logs, one_line, without_secrets
 from taoemb.storage import refusal
 
 INTERRUPTED = 130  # as a shell says of a program that SIGINT ended
@@ -63,6 +63,7 @@ def root(
     from taoemb.config import let_threads_sleep  # here: help must not wait for the settings tree
 
     let_threads_sleep()
+    keep_secrets_out_of_logs()
 
 
 def _unforeseen(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
@@ -71,7 +72,7 @@ def _unforeseen(kind: type[BaseException], error: BaseException, _: TracebackTyp
 
 def _tell(message: object) -> None:
     """The one line of a failure, whatever names and titles it quotes."""
-    print(f"taoemb: {one_line(' '.join(str(message).split()))}", file=sys.stderr)
+    print(f"taoemb: {one_line(without_secrets(' '.join(str(message).split())))}", file=sys.stderr)
 
 
 def _speak_any_text() -> None:

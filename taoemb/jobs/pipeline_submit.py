@@ -12,6 +12,7 @@ import httpx
 
 from taoemb.errors import InputError, TaoembError
 from taoemb.jobs.pipelines import Pipeline, require_arguments
+from taoemb.secret_file import read_secret
 
 REACH_S = 10.0
 
@@ -45,7 +46,7 @@ def submit(
     host = host.rstrip("/")
     if not host.startswith(("http://", "https://")):
         raise InputError(f"--host {host}: expected http://… or https://…, the address of the Kubeflow Pipelines API")
-    token = _token(token_file)
+    token = None if token_file is None else read_secret(token_file, "--token-file")
     _reach(host, token)
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
@@ -67,15 +68,6 @@ def submit(
             raise TaoembError(f"{host}: lost the connection: {error}") from None
     name = run.run_info.display_name or run_name
     return Submitted(run.run_id, name, experiment, f"{host}/#/runs/details/{run.run_id}")
-
-
-def _token(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise InputError(f"--token-file {file}: {error.strerror or error}") from None
 
 
 def _reach(host: str, token: str | None) -> None:

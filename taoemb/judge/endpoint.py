@@ -23,6 +23,7 @@ from taoemb.judge.failures import JudgeUnfit
 from taoemb.judge.identity import release_of
 from taoemb.judge.metrics import JudgeMetrics
 from taoemb.judge.replies import CONNECT_S, Refused, Reply, Transient, network_failure, words
+from taoemb.secret_file import read_secret
 
 TOP_LOGPROBS = 20  # the most that OpenAI and vLLM give by default
 Conversation = list[dict[str, str]]
@@ -181,10 +182,4 @@ def _host(url: str) -> str:
 def _authorization(config: JudgeConfig) -> dict[str, str]:
     if config.api_key_file is None:
         return {}
-    try:
-        key = config.api_key_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"judge.api_key_file {config.api_key_file}: {error}") from None
-    if not key or not key.isascii() or not key.isprintable():
-        raise InputError(f"judge.api_key_file {config.api_key_file}: expected one line with the key")
-    return {"authorization": f"Bearer {key}"}
+    return {"authorization": f"Bearer {read_secret(config.api_key_file, 'judge.api_key_file')}"}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from taoemb.config import MilvusConfig
 from taoemb.errors import InputError
+from taoemb.secret_file import read_secret
 
 
 def is_lite(config: MilvusConfig) -> bool:
@@ -20,9 +21,4 @@ def check_address(config: MilvusConfig) -> None:
 
 def read_token(file: Path | None) -> str:
     """The token in a mounted Secret; empty without a file."""
-    if file is None:
-        return ""
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise InputError(f"milvus.token_file {file}: {error.strerror or error}") from None
+    return "" if file is None else read_secret(file, "milvus.token_file")

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from taoemb.errors import InputError
+from taoemb.secret_file import make_secret
 from taoemb.serving.gateway import page_ids
 from taoemb.serving.gateway.models import Id
 from taoemb.serving.gateway.page_ids import PageIds, key_file
-from taoemb.serving.secret_file import make_secret
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import httpx
 
 from taoemb.config import GatewayConfig
 from taoemb.errors import TaoembError
-from taoemb.serving.secret_file import tester_headers
+from taoemb.secret_file import tester_headers
 
 _BEYOND_S = 3.0  # the gateway's own patience
 

@@ -28,8 +28,8 @@ from taoemb.rollout.measurement.looking import needs_judge, read_history
 from taoemb.rollout.measurement.slicing import Slicer
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import begin, to_json
+from taoemb.secret_file import make_secret
 from taoemb.serving.events.store import EventStore
-from taoemb.serving.secret_file import make_secret
 
 Part = TypeVar("Part", bound=BaseModel)
 START_S = 600.0

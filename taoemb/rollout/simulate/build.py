@@ -13,7 +13,7 @@ from taoemb.rollout.simulate.servers import LoopbackServer, encoder_application
 from taoemb.rollout.simulate.shoppers import Demand, Shoppers
 from taoemb.rollout.simulate.stage import Releases, publish_world, release_digests
 from taoemb.rollout.simulate.world import ARMS, Levels, World, levels, make_world
-from taoemb.serving.secret_file import make_secret
+from taoemb.secret_file import make_secret
 from taoemb.serving.traffic import ArmName
 
 

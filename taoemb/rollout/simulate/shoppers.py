@@ -21,7 +21,7 @@ import numpy as np
 
 from taoemb.errors import TaoembError
 from taoemb.rollout.simulate.shopping import Habits, act
-from taoemb.serving.secret_file import tester_headers
+from taoemb.secret_file import tester_headers
 
 _SHOWN_FAILURES = 20
 _LATENCIES = 100_000

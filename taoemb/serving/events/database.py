@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from taoemb.config import EventsConfig
@@ -40,14 +40,11 @@ def open_engine(url: str, *, timeout_s: float, statement_timeout_s: float | None
     `timeout_s` bounds connecting, silence on the network and waiting for SQLite's lock; `statement_timeout_s` one
     statement and one idle transaction on PostgreSQL. Raises InputError for a URL that nothing here can open.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise InputError("events.url: not a SQLAlchemy URL such as sqlite:///events.db") from None
-    shown = parsed.render_as_string(hide_password=True)
+    parsed = _parsed(url)
+    shown = shown_url(parsed)
     try:
         if parsed.get_backend_name() == "sqlite":
-            return _open_sqlite(url, parsed.database, timeout_s)
+            return _open_sqlite(parsed, timeout_s)
         if parsed.get_backend_name() == "postgresql":
             arguments = _postgres_arguments(timeout_s, statement_timeout_s)
             parsed = parsed.set(drivername="postgresql+psycopg")
@@ -56,6 +53,22 @@ def open_engine(url: str, *, timeout_s: float, statement_timeout_s: float | None
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise InputError(f"events.url {shown}: {error}; use postgresql+psycopg://…") from None
     raise InputError(f"events.url {shown}: use sqlite:///FILE or postgresql+psycopg://…")
+
+
+def shown_url(url: URL) -> str:
+    """A database's URL as messages may show it: without any password, and without the query, which may hold one."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _parsed(url: str) -> URL:
+    """Raises InputError, which shows nothing of it: where a URL can't be read, a password may be anywhere."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise InputError("events.url: not a SQLAlchemy URL such as sqlite:///events.db") from None
+    if "@" in (parsed.host or "") or ("@" in (parsed.database or "") and parsed.get_backend_name() != "sqlite"):
+        raise InputError("events.url: in its user and password write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23")
+    return parsed
 
 
 @contextmanager
@@ -102,7 +115,7 @@ def _hang_up(driver: Any) -> None:
 
 def database_failure(engine: Engine, error: SQLAlchemyError) -> TaoembError:
     """The one-line form of what a database answered."""
-    shown = engine.url.render_as_string(hide_password=True)
+    shown = shown_url(engine.url)
     lines = str(error.__cause__ or error).strip().splitlines()
     return TaoembError(f"events database {shown}: {lines[0] if lines else type(error).__name__}; see that it runs")
 
@@ -123,13 +136,20 @@ def _postgres_arguments(timeout_s: float, statement_timeout_s: float | None) -> 
     return arguments
 
 
-def _open_sqlite(url: str, file: str | None, timeout_s: float) -> Engine:
+def _open_sqlite(url: URL, timeout_s: float) -> Engine:
+    file, shown = url.database, shown_url(url)
+    if url.host or url.username:
+        raise InputError(f"events.url {shown}: a file has three slashes, sqlite:///events.db")
     if not file or file == ":memory:":
-        raise InputError(f"events.url {url}: name a file, e.g. sqlite:///events.db; several processes share it")
+        raise InputError(
+            f"events.url {shown_url(url)}: name a file, e.g. sqlite:///events.db; several processes share it"
+        )
     try:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"events.url {url}: {error.strerror or error}; name a folder that can be written") from None
+        raise InputError(
+            f"events.url {shown_url(url)}: {error.strerror or error}; name a folder that can be written"
+        ) from None
     engine = create_engine(url, connect_args={"timeout": timeout_s})
 
     @event.listens_for(engine, "connect")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from taoemb.errors import TaoembError
-from taoemb.serving.events.database import WRITES, database_failure, open_engine
+from taoemb.serving.events.database import WRITES, database_failure, open_engine, shown_url
 
 _LOCK = 0x74616F656D62  # "taoemb", of PostgreSQL's advisory locks
 _WAIT_S = 60.0
@@ -31,7 +31,7 @@ def migrate(url: str) -> str:
 
 def upgrade(engine: Engine) -> str:
     """:func:`migrate` on an open engine."""
-    shown = engine.url.render_as_string(hide_password=True)
+    shown = shown_url(engine.url)
     try:
         if engine.dialect.name == "sqlite":
             _use_write_ahead_log(engine)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from taoemb.errors import InputError
-from taoemb.serving.secret_file import make_secret
+from taoemb.secret_file import make_secret
 
 _TIME, _CHANCE, _PROOF = 8, 24, 24  # hex digits
 _SIGNED = _TIME + _CHANCE

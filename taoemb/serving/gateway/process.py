@@ -23,6 +23,7 @@ from taoemb.config import EventsConfig, GatewayConfig, KServeConfig, LogsConfig,
 from taoemb.errors import InputError, TaoembError
 from taoemb.hosting.entry import check_port, stop_with_parent
 from taoemb.hosting.logs import log_config
+from taoemb.plain import keep_secrets_out_of_logs
 from taoemb.retrieval.address import check_address, is_lite
 from taoemb.serving.events.database import database_url, open_engine
 from taoemb.serving.gateway.page_ids import PageIds, key_file
@@ -74,6 +75,7 @@ class GatewayApp:
 
         from taoemb.serving.gateway.app import create_app
 
+        keep_secrets_out_of_logs()
         threading.Thread(target=_stop_with_supervisor, daemon=True).start()
         exposed = REGISTRY
         if self.metrics is not None:

@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from taoemb.config import GatewayConfig
 from taoemb.errors import InputError
+from taoemb.secret_file import TESTER_HEADER, read_secret
 from taoemb.serving.gateway.callers import OWN, SCOPE, Caller, Limits, too_many
 from taoemb.serving.gateway.errors import problem
 from taoemb.serving.gateway.filters import expression
@@ -32,7 +33,6 @@ from taoemb.serving.gateway.models import (
 from taoemb.serving.gateway.page_ids import PageIds
 from taoemb.serving.gateway.record import Rows, event_row, page, page_row, status, timed, told_page
 from taoemb.serving.gateway.search import Ask, NoCandidate, Searcher, Served, UnknownSignal
-from taoemb.serving.secret_file import TESTER_HEADER, read_token
 from taoemb.serving.traffic import ArmName
 
 RETRY = {"retry-after": "1"}
@@ -177,12 +177,15 @@ class ShopperRoutes:
         return Ask(request_id, body.query, unit, k, expression(body.filters), signals, forced, why is None)
 
     def _is_testers(self, token: str) -> bool:
+        file = self._config.tester_token_file
+        if file is None:
+            return False
         try:
-            wanted = read_token(self._config.tester_token_file)
+            wanted = read_secret(file, "gateway.tester_token_file")
         except InputError as error:
             _log.error("%s", error)
             return False
-        return bool(wanted) and hmac.compare_digest(token.encode(), str(wanted).encode())
+        return hmac.compare_digest(token.encode(), wanted.encode())
 
 
 def _caller(scope: Scope) -> Caller:

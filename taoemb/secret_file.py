@@ -31,18 +31,19 @@ def make_secret(file: Path) -> Path:
     return file
 
 
-def read_token(file: Path | None, setting: str = "gateway.tester_token_file") -> str | None:
-    """The token in a file; None without a file. Raises InputError when it can't be read."""
-    if file is None:
-        return None
+def read_secret(file: Path, setting: str) -> str:
+    """The secret in a file: one line of ASCII, as a header can carry it. Raises InputError, which never shows it."""
     try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise InputError(f"{setting} {file}: {reason or error}") from None
+        secret = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(f"{setting} {file}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        secret = ""
+    if not secret or not secret.isascii() or not secret.isprintable():
+        raise InputError(f"{setting} {file}: expected one line with the secret, in ASCII")
+    return secret
 
 
 def tester_headers(file: Path | None) -> dict[str, str]:
     """The header that a tester sends; none without a file. Raises InputError when it can't be read."""
-    token = read_token(file)
-    return {} if token is None else {TESTER_HEADER: token}
+    return {} if file is None else {TESTER_HEADER: read_secret(file, "gateway.tester_token_file")}
