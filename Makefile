@@ -7,7 +7,7 @@ OUT ?= demo
 
 SYSTEM_PACKAGES := chromium postgresql prometheus
 
-.PHONY: help install tools demo test test-cluster test-images bench bench-gpu golden lint format docs constraints locks confseq fuzz fuzz-inputs clean
+.PHONY: help install tools demo test test-cluster test-images bench bench-gpu golden lint format docs constraints locks confseq fuzz fuzz-inputs audit sbom sign clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
@@ -64,6 +64,22 @@ fuzz: $(INSTALLED) ## Send 10,000 fuzzed requests to the search gateway (some te
 
 fuzz-inputs: $(INSTALLED) ## Draw 100,000 examples for each fuzz test of importers and of the judge's answers (hours on two cores)
 	$(BIN)/python -m pytest -n 2 tests -k awkward_fuzz --fuzz-examples 100000 --timeout 21600
+
+audit: $(INSTALLED) ## Ask for known vulnerabilities of all that the images install (needs the network; else it says so)
+	@$(BIN)/python scripts/audit.py || [ $$? = 3 ]
+
+SBOM ?= sbom
+sbom: $(INSTALLED) ## Write what each image is made of, as CycloneDX
+	$(BIN)/python scripts/audit.py --sbom $(SBOM)
+
+# IMAGES are names by digest; COSIGN_KEY is a key that cosign knows (a file, or a KMS address). Without it cosign signs keyless.
+sign: sbom ## Sign IMAGES (serving judge trainer, by digest) with cosign, their SBOMs with them
+	@command -v cosign >/dev/null || { echo "install cosign: https://docs.sigstore.dev"; exit 2; }
+	@[ -n "$(IMAGES)" ] || { echo "IMAGES: name them by digest, e.g. ghcr.io/taoemb/serving@sha256:…"; exit 2; }
+	for image in $(IMAGES); do name=$${image%@*}; name=$${name##*/}; \
+	    cosign sign --yes $(if $(COSIGN_KEY),--key $(COSIGN_KEY)) $$image && \
+	    cosign attest --yes $(if $(COSIGN_KEY),--key $(COSIGN_KEY)) --type cyclonedx --predicate $(SBOM)/$$name.cdx.json $$image \
+	    || exit 1; done
 
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --quiet --fix .

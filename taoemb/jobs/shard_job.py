@@ -63,13 +63,13 @@ def _pod(words: Sequence[str], config: JobConfig) -> Json:
         "name": CONTAINER,
         "image": config.image or BASE_IMAGE,
         "command": list(words),
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 (a volume of the pod's own)
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [*mounts, {"name": "scratch", "mountPath": "/tmp"}],
+        "volumeMounts": [*mounts, {"name": "scratch", "mountPath": "/tmp"}],  # noqa: S108 (a volume of the pod's own)
     }
     if needed := resources(config):
         container["resources"] = needed

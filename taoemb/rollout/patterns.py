@@ -44,22 +44,22 @@ def query_pattern(pattern: str) -> Callable[[str], bool]:
 def _translated(pattern: str) -> str:
     """The pattern as RE2 reads it in the sense of `re`. Raises ValueError for what it would read in another one."""
     told, inside = [], False
-    for token in _TOKEN.findall(pattern):
-        if not inside and token.startswith("["):
+    for part in _TOKEN.findall(pattern):
+        if not inside and part.startswith("["):
             inside = True
-        elif inside and token == "]":
+        elif inside and part == "]":
             inside = False
-        if token in _CLASSES:
-            token = _CLASSES[token] if inside else f"[{_CLASSES[token]}]"
-        elif token in _NEGATED:
+        if part in _CLASSES:
+            part = _CLASSES[part] if inside else f"[{_CLASSES[part]}]"
+        elif part in _NEGATED:
             if inside:
-                raise ValueError(f"{pattern!r}: {token} inside [...] is not supported; name what is meant")
-            token = _NEGATED[token]
-        elif token in ("\\b", "\\B") and not pattern.isascii():
+                raise ValueError(f"{pattern!r}: {part} inside [...] is not supported; name what is meant")
+            part = _NEGATED[part]
+        elif part in ("\\b", "\\B") and not pattern.isascii():
             raise ValueError(
-                f"{pattern!r}: {token} knows ASCII letters only; write (^|[^\\w]) or ([^\\w]|$) in its place"
+                f"{pattern!r}: {part} knows ASCII letters only; write (^|[^\\w]) or ([^\\w]|$) in its place"
             )
-        elif token == "{," and not inside:
+        elif part == "{," and not inside:
             raise ValueError(f"{pattern!r}: write {{0,n}} in place of {{,n}}")
-        told.append(_END.get(token, token))
+        told.append(_END.get(part, part))
     return "".join(told)

@@ -23,7 +23,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 def read_yaml(text: str) -> Any:
     """The one document in `text`. Raises yaml.YAMLError, also when a mapping names a key twice."""
-    return yaml.load(text, _UniqueKeys)
+    return yaml.load(text, _UniqueKeys)  # noqa: S506 (a SafeLoader)
 
 
 def read_documents(text: str) -> list[Any]:
