@@ -72,6 +72,9 @@ class GatewayConfig(Section):
         None,
         description="File with the testers' token, for forcing an arm and seeing which one answered; none: nobody may.",
     )
+    operator_token_file: Path | None = Field(
+        None, description="File with the bearer token that /metrics and /traffic ask for; none: they ask for nothing."
+    )
     page_key_file: Path | None = Field(
         None,
         description="File with the key that signs request ids, one a line (the first signs, all count); gateways "

@@ -1,10 +1,13 @@
 """`helm test`: the gateway is ready, its control answers with the release it names, and a search comes back."""
 
 import sys
+from pathlib import Path
 
 import httpx
 
-gateway = httpx.Client(base_url=sys.argv[1], timeout=10, trust_env=False)
+token = Path("/etc/taoemb/operator/token")
+headers = {"authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
+gateway = httpx.Client(base_url=sys.argv[1], timeout=10, trust_env=False, headers=headers)
 gateway.get("/readyz").raise_for_status()
 control = gateway.get("/traffic").raise_for_status().json()["control"]
 asked = {"model": "encoder", "input": "test"}

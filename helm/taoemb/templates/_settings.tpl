@@ -29,6 +29,7 @@
 {{- define "taoemb.settings.gateway" -}}
 {{- $gateway := dict "traffic" (printf "kserve://%s/%s" .Release.Namespace (include "taoemb.encoder" .)) "workers" (int .Values.gateway.workers) "page_key_file" "/etc/taoemb/pages/key" -}}
 {{- if .Values.gateway.testerTokenSecret -}}{{- $_ := set $gateway "tester_token_file" "/etc/taoemb/tester/token" -}}{{- end -}}
+{{- if .Values.gateway.operatorTokenSecret -}}{{- $_ := set $gateway "operator_token_file" "/etc/taoemb/operator/token" -}}{{- end -}}
 {{- $events := dict "url_file" "/etc/taoemb/events/url" "spool" "/var/lib/taoemb/spool" -}}
 {{- $milvus := include "taoemb.settings.milvus" . | fromYaml -}}
 {{- include "taoemb.settings.over" (list . (dict "gateway" $gateway "events" $events "milvus" $milvus) "gateway" "events" "milvus" "kserve" "logs") -}}

@@ -81,5 +81,5 @@ def create_app(
     app.add_middleware(ClientLimits, limits=limits, limited=metrics.limited)
     app.add_exception_handler(RequestValidationError, refuse)
     app.include_router(shoppers.router())
-    app.include_router(OperatorRoutes(watch, encoders, store, exposed).router())
+    app.include_router(OperatorRoutes(watch, encoders, store, exposed, config.operator_token_file).router())
     return app

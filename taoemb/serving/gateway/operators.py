@@ -1,11 +1,17 @@
 """The gateway's routes for operators: health, readiness, metrics and what it obeys."""
 
 import asyncio
+import hmac
+import logging
+from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from taoemb.errors import InputError
+from taoemb.secret_file import read_secret
 from taoemb.serving.gateway.arms import ArmFailure, EncoderClient
 from taoemb.serving.gateway.errors import problem
 from taoemb.serving.gateway.models import ArmView, Health, Problem, TrafficView
@@ -13,6 +19,7 @@ from taoemb.serving.gateway.search_pool import CHECK_S, SearchPool
 from taoemb.serving.gateway.traffic_watch import TrafficWatch
 from taoemb.serving.traffic import Arm, Traffic
 
+_log = logging.getLogger(__name__)
 _unready: dict[int | str, dict] = {503: {"model": Problem, "description": "Not ready, and why."}}
 
 
@@ -20,18 +27,41 @@ class OperatorRoutes:
     """`/healthz`, `/readyz`, `/metrics` and `/traffic`."""
 
     def __init__(
-        self, watch: TrafficWatch, encoders: EncoderClient, store: SearchPool, registry: CollectorRegistry
+        self,
+        watch: TrafficWatch,
+        encoders: EncoderClient,
+        store: SearchPool,
+        registry: CollectorRegistry,
+        token_file: Path | None = None,
     ) -> None:
+        """`token_file`: what `/metrics` and `/traffic` ask for as a bearer token; none: nothing."""
         self._watch, self._encoders, self._store, self._registry = watch, encoders, store, registry
+        self._token_file = token_file
 
     def router(self) -> APIRouter:
         """The routes to include."""
         router = APIRouter(tags=["operators"])
         router.get("/healthz", response_model=Health)(self.healthz)
         router.get("/readyz", response_model=Health, responses=_unready)(self.readyz)
-        router.get("/traffic", response_model=TrafficView, responses=_unready)(self.traffic)
-        router.get("/metrics", response_class=PlainTextResponse)(self.metrics)
+        guarded = [Depends(self._authorize)]
+        told = {401: {"model": Problem, "description": "The operators' token is missing or wrong."}}
+        router.get("/traffic", response_model=TrafficView, responses=_unready | told, dependencies=guarded)(
+            self.traffic
+        )
+        router.get("/metrics", response_class=PlainTextResponse, responses=told, dependencies=guarded)(self.metrics)
         return router
+
+    def _authorize(self, authorization: Annotated[str | None, Header()] = None) -> None:
+        """Raises HTTPException unless the operators' token came, where one is asked for."""
+        if self._token_file is None:
+            return
+        try:
+            wanted = f"Bearer {read_secret(self._token_file, 'gateway.operator_token_file')}"
+        except InputError as error:
+            _log.error("%s", error)
+            wanted = ""
+        if not wanted or not hmac.compare_digest((authorization or "").encode(), wanted.encode()):
+            raise HTTPException(401, "needs the operators' token as a bearer token", {"www-authenticate": "Bearer"})
 
     async def healthz(self) -> Response:
         """Whether this process is alive."""

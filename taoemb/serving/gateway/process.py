@@ -164,9 +164,12 @@ def _check(app: GatewayApp) -> None:
         )
     check_source(app.gateway.traffic)
     open_engine(database_url(app.events), timeout_s=app.events.timeout_s).dispose()
-    token = app.gateway.tester_token_file
-    if token is not None and not (token.is_file() and os.access(token, os.R_OK)):
-        raise InputError(f"gateway.tester_token_file {token}: no such file, or it may not be read")
+    for name, file in (
+        ("tester_token_file", app.gateway.tester_token_file),
+        ("operator_token_file", app.gateway.operator_token_file),
+    ):
+        if file is not None and not (file.is_file() and os.access(file, os.R_OK)):
+            raise InputError(f"gateway.{name} {file}: no such file, or it may not be read")
     PageIds(key_file(app.gateway.page_key_file, app.events.spool), app.gateway.event_age_s)
 
 
