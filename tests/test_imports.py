@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the bottom up; rooms of one line know nothing of each other. What is no room is a module of the package itself.
 ORDER = (
     ("errors", "limits", "pages", "__init__"),
-    ("plain", "storage"),
+    ("plain", "secret_file", "storage"),
     ("progress", "settings", "hosting"),
     ("config",),
     ("data",),

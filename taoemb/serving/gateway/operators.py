@@ -21,6 +21,7 @@ from taoemb.serving.traffic import Arm, Traffic
 
 _log = logging.getLogger(__name__)
 _unready: dict[int | str, dict] = {503: {"model": Problem, "description": "Not ready, and why."}}
+_refused: dict[int | str, dict] = {401: {"model": Problem, "description": "The operators' token is missing or wrong."}}
 
 
 class OperatorRoutes:
@@ -44,11 +45,10 @@ class OperatorRoutes:
         router.get("/healthz", response_model=Health)(self.healthz)
         router.get("/readyz", response_model=Health, responses=_unready)(self.readyz)
         guarded = [Depends(self._authorize)]
-        told = {401: {"model": Problem, "description": "The operators' token is missing or wrong."}}
-        router.get("/traffic", response_model=TrafficView, responses=_unready | told, dependencies=guarded)(
+        router.get("/traffic", response_model=TrafficView, responses=_unready | _refused, dependencies=guarded)(
             self.traffic
         )
-        router.get("/metrics", response_class=PlainTextResponse, responses=told, dependencies=guarded)(self.metrics)
+        router.get("/metrics", response_class=PlainTextResponse, responses=_refused, dependencies=guarded)(self.metrics)
         return router
 
     def _authorize(self, authorization: Annotated[str | None, Header()] = None) -> None:
