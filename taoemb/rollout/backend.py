@@ -31,6 +31,8 @@ class Observed:
     """The candidate's share as the gateway is told, 0 to 100."""
     message: str = ""
     """Why something is not ready, in words; for status and reports."""
+    edited: str = ""
+    """What somebody else changed so that the rollout can't go on, in words; empty when nobody did."""
 
 
 class Backend(Protocol):

@@ -7,35 +7,51 @@ stored before it, and a process that is stopped anywhere goes on from what it fi
 returns before it ticks again.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Backend, Observed
+from taoemb.rollout.endings import (
+    Look,
+    asked,
+    ending,
+    given_up,
+    inconclusive,
+    look_is_due,
+    not_promoted,
+    not_ready,
+    overdue,
+    stuck,
+    unseen,
+    why,
+)
 from taoemb.rollout.plan import Plan
-from taoemb.rollout.state import Phase, RolloutState, begin, from_json, moved, to_json, with_request
+from taoemb.rollout.state import RolloutState, begin, from_json, moved, noted, to_json, with_request
 from taoemb.rollout.verdict import Verdict
 
-__all__ = ["Look", "RolloutState", "begin", "from_json", "tick", "to_json", "with_request"]
-
-_NAMED = 3  # more reasons than that are counted; the verdict on record has each
-Look = Callable[[RolloutState, float], Verdict]
-"""Measures the rollout as it stands at that time, judges it, and keeps both on record."""
+__all__ = ["Look", "RolloutState", "begin", "from_json", "given_up", "tick", "to_json", "with_request"]
 
 
 def tick(state: RolloutState, plan: Plan, backend: Backend, look: Look, now: float) -> RolloutState:
     """The state after one tick; equal to `state` when there is nothing to do but wait.
 
-    `now` is in Unix seconds. Raises TaoembError when the backend fails: store nothing and tick again later.
+    `now` is in Unix seconds. Raises TaoembError when the backend fails: store nothing and tick again later. A backend
+    that fails again and again still lets a rollout end by its time-outs, by a verdict and by a person's rollback.
     """
     if state.ended:
         return state
     if state.phase == "RollingBack":
         return _roll_back(state, backend, now)
-    seen = backend.observe()
-    if state.request is not None and (obeyed := _obey(state, seen, now)) is not None:
-        return obeyed
+    request = state.request
+    if request is not None and request.action == "rollback":
+        return ending(state, "RolledBack", asked("rollback", request), now)
+    try:
+        seen = backend.observe()
+    except TaoembError as error:
+        return unseen(state, plan, look, now, error)
+    if request is not None and seen.candidate == state.candidate.release:
+        return replace(moved(state, "Promoting", asked("promotion", request), now), held=False)
     if state.phase == "Inconclusive":
         return replace(state, message=f"waiting for the candidate: {_absent(seen)}")
     if state.phase == "Pending":
@@ -44,22 +60,10 @@ def tick(state: RolloutState, plan: Plan, backend: Backend, look: Look, now: flo
         return _promote(state, plan, backend, seen, now)
     if seen.control is not None and seen.control != state.control:
         reason = f"the control answers with {seen.control[:16]}, not with {state.control[:16]} any more"
-        return _ending(state, "Failed", reason, now)
+        return ending(state, "Failed", reason, now)
     if state.phase == "Deploying":
         return _deploy(state, plan, backend, now)
     return _step(state, plan, backend, look, seen, now)
-
-
-def _obey(state: RolloutState, seen: Observed, now: float) -> RolloutState | None:
-    """Where a person's request leads; None while a promotion has to wait for the candidate's digest."""
-    request = state.request
-    assert request is not None
-    said = f"asked for: {request.why}" if request.why else "asked for"
-    if request.action == "rollback":
-        return _ending(state, "RolledBack", f"rollback {said}", now)
-    if seen.candidate != state.candidate.release:
-        return None
-    return replace(moved(state, "Promoting", f"promotion {said}", now), held=False)
 
 
 def _begin_deploying(state: RolloutState, plan: Plan, seen: Observed, now: float) -> RolloutState:
@@ -81,45 +85,57 @@ def _begin_deploying(state: RolloutState, plan: Plan, seen: Observed, now: float
 def _deploy(state: RolloutState, plan: Plan, backend: Backend, now: float) -> RolloutState:
     try:
         backend.deploy(state.candidate, state.name, state.salt, plan.design)
+        seen = backend.observe()
     except InputError as error:
-        return _ending(state, "Failed", f"the candidate can't be deployed: {error}", now)
-    seen = backend.observe()
+        return ending(state, "Failed", f"the candidate can't be deployed: {error}", now)
+    except TaoembError as error:
+        ended = not_ready(state, plan, str(error), now)
+        if ended is None:
+            raise
+        return ended
     if seen.candidate == state.candidate.release and seen.percent == 0:
         return _at_step(state, plan, 0, f"the candidate answers with its digest {seen.candidate[:16]}", now)
-    if now - state.since > plan.ready_timeout_s:
-        reason = f"the candidate was not ready within {plan.ready_timeout_s:g} s: {_absent(seen)}"
-        return _ending(state, "RolledBack", reason, now)
-    return replace(state, message=f"waiting for the candidate: {_absent(seen)}")
+    waiting = replace(state, message=f"waiting for the candidate: {_absent(seen)}")
+    return not_ready(state, plan, _absent(seen), now) or waiting
 
 
 def _step(state: RolloutState, plan: Plan, backend: Backend, look: Look, seen: Observed, now: float) -> RolloutState:
+    if seen.edited:
+        return ending(state, "Failed", seen.edited, now)
     ready = seen.candidate == state.candidate.release
     if seen.candidate is not None and not ready:
-        return _ending(state, "Failed", f"the candidate answers with another release: {_absent(seen)}", now)
+        return ending(state, "Failed", f"the candidate answers with another release: {_absent(seen)}", now)
     percent = plan.steps[state.step].percent
     lacks = "" if ready else f"the candidate does not answer: {_absent(seen)}"
     if ready and seen.percent != percent:
-        lacks = backend.fit(percent)
-        if not lacks:
-            backend.shift(percent)
+        try:
+            lacks = backend.fit(percent)
+            if not lacks:
+                backend.shift(percent)
+        except TaoembError as error:
+            return stuck(state, plan, look, now, error)
     state = _timed(state, lacks, now)
     if _lacking_too_long(state, plan, now):
         what = "had too little capacity" if ready else "did not answer"
-        return _ending(state, "RolledBack", f"the candidate {what} for {plan.ready_timeout_s:g} s: {lacks}", now)
+        return ending(state, "RolledBack", f"the candidate {what} for {plan.ready_timeout_s:g} s: {lacks}", now)
     if seen.percent != percent:
-        return _overdue(state, plan, now) or state
+        if state.shifted and ready and not lacks:
+            state = noted(state, f"somebody else had set the share to {seen.percent:g} %: {percent:g} % again", now)
+        return overdue(state, plan, now) or state
     if not state.shifted:
         return replace(state, shifted=True, since=now)
-    if state.looked_at is not None and now - state.looked_at < plan.look_every_s:
-        return state
+    return _look(state, plan, backend, look, ready, now) if look_is_due(state, plan, now) else state
+
+
+def _look(state: RolloutState, plan: Plan, backend: Backend, look: Look, ready: bool, now: float) -> RolloutState:
     if ready:
-        _keep_fit(backend, percent)
+        _keep_fit(backend, plan.steps[state.step].percent)
     try:
         verdict = look(state, now)
     except TaoembError as error:
         failed = state.failed_looks + 1
         state = replace(state, looked_at=now, failed_looks=failed, message=f"this look failed: {error}")
-        return _overdue(state, plan, now) or state
+        return overdue(state, plan, now) or state
     return _judged(replace(state, looked_at=now, looks=state.looks + 1, failed_looks=0), plan, verdict, ready, now)
 
 
@@ -127,33 +143,39 @@ def _judged(state: RolloutState, plan: Plan, verdict: Verdict, ready: bool, now:
     """Where a verdict leads. A candidate that does not answer right now gets no more traffic, whatever was measured."""
     outcome = verdict.outcome
     if outcome == "rollback":
-        return _ending(state, "RolledBack", _why(verdict, outcome, plan), now)
+        return ending(state, "RolledBack", why(verdict, outcome, plan), now)
     if outcome == "inconclusive":
-        return _inconclusive(state, plan, _why(verdict, outcome, plan), now)
+        return inconclusive(state, plan, why(verdict, outcome, plan), now)
     if not ready:
         return state
     if outcome == "promote":
-        return moved(state, "Promoting", _why(verdict, outcome, plan), now)
+        return moved(state, "Promoting", why(verdict, outcome, plan), now)
     if verdict.next_step and state.step + 1 < len(plan.steps):
-        return _at_step(state, plan, state.step + 1, _why(verdict, "next step", plan), now)
-    return replace(state, message=_why(verdict, outcome, plan))
+        return _at_step(state, plan, state.step + 1, why(verdict, "next step", plan), now)
+    return replace(state, message=why(verdict, outcome, plan))
 
 
 def _promote(state: RolloutState, plan: Plan, backend: Backend, seen: Observed, now: float) -> RolloutState:
     release = state.candidate.release
+    if seen.edited and seen.control not in (None, release):
+        return ending(state, "Failed", seen.edited, now)
     lacks = f"the candidate does not answer: {_absent(seen)}"
-    if release in (seen.candidate, seen.control):
-        lacks = backend.fit(100) if seen.candidate == release else ""
+    try:
+        if release in (seen.candidate, seen.control):
+            lacks = backend.fit(100) if seen.candidate == release else ""
+        if not lacks:
+            backend.promote()
+            seen = backend.observe()
+    except TaoembError as error:
+        return not_promoted(state, plan, error, now)
     if not lacks:
-        backend.promote()
-        seen = backend.observe()
         if seen.control == release and seen.candidate is None and seen.percent == 0:
             return moved(state, "Promoted", state.reason, now)
         return replace(state, unready_since=None, message=f"promoting: {seen.message}")
     state = _timed(state, lacks, now)
     if _lacking_too_long(state, plan, now):
         reason = f"the candidate could not be promoted within {plan.ready_timeout_s:g} s: {lacks}"
-        return _ending(state, "RolledBack", reason, now)
+        return ending(state, "RolledBack", reason, now)
     return state
 
 
@@ -167,16 +189,6 @@ def _roll_back(state: RolloutState, backend: Backend, now: float) -> RolloutStat
     if seen.control == state.candidate.release:
         return moved(state, "Promoted", f"the promotion was complete before its rollback ({state.reason})", now)
     return moved(state, state.ends_as, state.reason, now)
-
-
-def _ending(state: RolloutState, ends_as: Phase, reason: str, now: float) -> RolloutState:
-    return replace(moved(state, "RollingBack", reason, now), ends_as=ends_as, held=False)
-
-
-def _inconclusive(state: RolloutState, plan: Plan, reason: str, now: float) -> RolloutState:
-    if plan.on_inconclusive == "rollback":
-        return _ending(state, "Inconclusive", reason, now)
-    return replace(moved(state, "Inconclusive", reason, now), held=True)
 
 
 def _at_step(state: RolloutState, plan: Plan, step: int, why: str, now: float) -> RolloutState:
@@ -201,27 +213,6 @@ def _lacking_too_long(state: RolloutState, plan: Plan, now: float) -> bool:
     return state.unready_since is not None and now - state.unready_since > plan.ready_timeout_s
 
 
-def _overdue(state: RolloutState, plan: Plan, now: float) -> RolloutState | None:
-    """A step that can't even be measured ends in time too."""
-    if now - state.since <= plan.step_timeout_s:
-        return None
-    reason = f"step {state.step + 1} lasted longer than {plan.step_timeout_s:g} s ({state.message or 'not in place'})"
-    return _inconclusive(state, plan, reason, now)
-
-
 def _absent(seen: Observed) -> str:
     said = "no digest" if seen.candidate is None else f"digest {seen.candidate[:16]}"
     return f"{said} ({seen.message})" if seen.message else said
-
-
-def _why(verdict: Verdict, points_to: str, plan: Plan) -> str:
-    """The reasons that point that way, or all when none does; of many, the plan's metric and how many agree.
-
-    What was found of the plan's metric is always told.
-    """
-    said = [reason for reason in verdict.reasons if reason.points_to == points_to] or list(verdict.reasons)
-    main = [reason.text for reason in verdict.reasons if reason.check == plan.metric]
-    agrees = any(reason.check == plan.metric for reason in said)
-    if len(said) > _NAMED and agrees:
-        return f"{main[0]}; so say {len(said) - 1} other checks"
-    return "; ".join([*(reason.text for reason in said[:_NAMED]), *([] if agrees else main)])

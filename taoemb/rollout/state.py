@@ -7,7 +7,7 @@ kept in memory.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 from taoemb.errors import InputError
 from taoemb.rollout.backend import Candidate
@@ -16,7 +16,12 @@ Phase = Literal[
     "Pending", "Deploying", "Stepping", "Promoting", "Promoted", "RollingBack", "RolledBack", "Inconclusive", "Failed"
 ]
 Action = Literal["promote", "rollback"]
+STATE_VERSION = 1
+"""Of the stored form; it grows when an older taoemb would misread a newer state, not for a field that it may ignore."""
 ENDED: frozenset[Phase] = frozenset({"Promoted", "RolledBack", "Inconclusive", "Failed"})
+
+_REMEDY = "upgrade taoemb, or ask for a rollback, which is still obeyed"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,11 @@ def moved(state: RolloutState, phase: Phase, reason: str, now: float, step: int 
     )
 
 
+def noted(state: RolloutState, reason: str, now: float) -> RolloutState:
+    """The same state with something on record that moved nothing."""
+    return replace(state, changes=(*state.changes, Change(now, state.phase, state.step, reason)))
+
+
 def with_request(state: RolloutState, action: Action, why: str, now: float) -> RolloutState:
     """The state with a person's request in it. Raises InputError when it comes too late."""
     if state.phase in ENDED and not state.held:
@@ -117,19 +127,33 @@ def with_request(state: RolloutState, action: Action, why: str, now: float) -> R
 
 def to_json(state: RolloutState) -> dict[str, Any]:
     """As a JSON object."""
-    return dataclasses.asdict(state) | {"changes": [dataclasses.asdict(change) for change in state.changes]}
+    changes = [dataclasses.asdict(change) for change in state.changes]
+    return {"version": STATE_VERSION} | dataclasses.asdict(state) | {"changes": changes}
 
 
 def from_json(tree: Mapping[str, Any]) -> RolloutState:
-    """The value of :func:`to_json` read back. Raises TypeError or KeyError when it is another thing.
+    """The value of :func:`to_json` read back. Raises InputError when this version can't know what it means.
 
     Fields of another version are left out: after a downgrade a rollout goes on with what this version knows.
     """
-    known = {field.name for field in dataclasses.fields(RolloutState)} - {"candidate", "request", "changes"}
-    rest = {name: value for name, value in tree.items() if name in known}
-    return RolloutState(
-        candidate=Candidate(**tree["candidate"]),
-        request=Request(**tree["request"]) if tree.get("request") else None,
-        changes=tuple(Change(**change) for change in tree.get("changes", ())),
-        **rest,
-    )
+    rest = {name: value for name, value in tree.items() if name not in ("candidate", "request", "changes")}
+    try:
+        changes = tuple(_known(Change, change) for change in tree.get("changes") or ())
+        request = _known(Request, tree["request"]) if tree.get("request") else None
+        nested = {"candidate": _known(Candidate, tree["candidate"]), "request": request, "changes": changes}
+        state = _known(RolloutState, rest | nested)
+        strange = [phase for phase in (state.phase, state.ends_as) if phase not in (None, *get_args(Phase))]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"the rollout's state is not one that taoemb wrote ({error}); {_REMEDY}") from None
+    if strange:
+        raise InputError(
+            f"the rollout's state has the phase {strange[0]!r} of version {tree.get('version')}, and this taoemb knows "
+            f"version {STATE_VERSION}; {_REMEDY}"
+        )
+    return state
+
+
+def _known(kind: type[_T], tree: Mapping[str, Any]) -> _T:
+    """A dataclass from the fields that this version has. Raises TypeError when one is missing."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in tree.items() if name in names})

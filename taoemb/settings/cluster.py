@@ -22,6 +22,9 @@ class ControllerConfig(Section):
     """`taoemb rollout controller`."""
 
     poll_s: float = Field(5.0, gt=0, description="How often each EncoderRollout is looked at.")
+    abort_s: float = Field(
+        1.0, gt=0, description="How often it looks for candidates that are wanted back, beside looks under way."
+    )
     workers: int = Field(4, ge=1, description="EncoderRollouts worked on at once.")
     backoff_s: float = Field(300.0, gt=0, description="Longest wait after failures of one EncoderRollout.")
     lease: str = Field("taoemb-rollout-controller", description="Name of the Lease that elects one of the replicas.")

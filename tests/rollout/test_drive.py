@@ -1,6 +1,7 @@
 """Ticking from the events database: several drivers, people's requests, and a place that fails now and then."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,8 @@ NAME = "r1"
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventStore]:
     monkeypatch.setattr(driving, "POLL_S", 0.005)
     with open_store(tmp_path) as opened:
-        state = begin(NAME, Candidate(CANDIDATE, "/a"), "salt", 0.0)
-        opened.rollouts.create(NAME, PLAN.model_dump(mode="json"), to_json(state), 0.0)
+        state = begin(NAME, Candidate(CANDIDATE, "/a"), "salt", time.time())
+        opened.rollouts.create(NAME, PLAN.model_dump(mode="json"), to_json(state), time.time())
         yield opened
 
 

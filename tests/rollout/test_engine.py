@@ -284,3 +284,120 @@ def test_no_share_and_no_promotion_without_the_capacity_for_it() -> None:
     state, _ = drive(a_plan(ready_timeout_s=100), FakeBackend(world), judge("promote", 2))
     assert (state.phase, world.shares) == ("RolledBack", [])
     assert state.changes[-1].reason == f"the candidate had too little capacity for 100 s: {world.lacks}"
+
+
+class Failing(FakeBackend):
+    """Fails at every call of one kind, as a place does that refuses it for good."""
+
+    broken = ""
+
+    def _refuse(self, call: str) -> None:
+        if call == self.broken:
+            raise TaoembError(f"{call} is refused")
+
+    def observe(self):
+        self._refuse("observe")
+        return super().observe()
+
+    def deploy(self, *given) -> None:
+        self._refuse("deploy")
+        super().deploy(*given)
+
+    def shift(self, percent: float) -> None:
+        self._refuse("shift")
+        super().shift(percent)
+
+    def promote(self) -> None:
+        self._refuse("promote")
+        super().promote()
+
+
+def until(driver: Driver, true, ticks: int = 100) -> RolloutState:
+    """The stored state once it fulfils a condition."""
+    for _ in range(ticks):
+        state = from_json(driver.stored)
+        if true(state):
+            return state
+        driver.now += TICK_S
+        try:
+            driver.stored = to_json(tick(state, driver.plan, driver.backend, driver.look, driver.now))
+        except TaoembError:
+            continue
+    raise AssertionError(f"still {from_json(driver.stored)}")
+
+
+def begun(look, **changes: object) -> Driver:
+    state = begin("r1", Candidate(CANDIDATE, "/a"), "salt", 1_000.0)
+    return Driver(a_plan(**changes), Failing(World()), look, to_json(state), now=1_000.0)
+
+
+PHASES = {"observe": "Stepping", "deploy": "Deploying", "shift": "Stepping", "promote": "Promoting"}
+
+
+@pytest.mark.parametrize("call", PHASES)
+def test_a_call_that_fails_for_ever_keeps_nobody_from_rolling_back(call: str) -> None:
+    driver = begun(judge("promote", 2))
+    driver.backend.broken = call if call != "observe" else ""
+    until(driver, lambda state: state.phase == PHASES[call])
+    driver.backend.broken = call
+    driver.stored = to_json(with_request(from_json(driver.stored), "rollback", "complaints", driver.now))
+    assert until(driver, lambda state: state.phase == "RollingBack", 2).reason == "rollback asked for: complaints"
+    driver.backend.broken = ""
+    assert until(driver, lambda state: state.ended, 2).phase == "RolledBack"
+    assert (driver.backend.world.percent, driver.backend.world.deployed) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("observe", "step 1 lasted longer than 200 s (observe is refused)"),
+        ("shift", "step 1 lasted longer than 200 s (shift is refused)"),
+        ("deploy", "the candidate was not ready within 100 s: deploy is refused"),
+        ("promote", "the candidate could not be promoted within 200 s: promote is refused"),
+    ],
+)
+def test_a_call_that_fails_for_ever_ends_in_time(call: str, said: str) -> None:
+    driver = begun(judge("promote", 2), step_timeout_s=200, ready_timeout_s=100)
+    driver.backend.broken = call if call != "observe" else ""
+    until(driver, lambda state: state.phase == PHASES[call])
+    driver.backend.broken = call
+    assert until(driver, lambda state: state.phase == "RollingBack").reason == said
+
+
+@pytest.mark.parametrize("call", ["observe", "shift"])
+def test_what_is_served_is_measured_while_its_place_fails(call: str) -> None:
+    """The first step is served; the second one's share is refused, and the first turns out to do harm."""
+    seen: list[int] = []
+
+    def look(state: RolloutState, now: float) -> Verdict:
+        seen.append(state.step)
+        harm = len(seen) > 3
+        text = "it does harm" if harm else "enough"
+        outcome: Outcome = "rollback" if harm else "continue"
+        return Verdict(outcome, [Reason("error_rate", outcome, text)], next_step=not harm)
+
+    driver = begun(look)
+    until(driver, lambda state: state.step == 1)
+    driver.backend.broken = call
+    assert "it does harm" in until(driver, lambda state: state.phase == "RollingBack").reason
+    assert set(seen) == {0}, "what was never put in place is not measured"
+
+
+def test_a_control_that_is_never_seen_ends_what_never_began() -> None:
+    driver = begun(judge("promote", 2), ready_timeout_s=100)
+    driver.backend.broken = "observe"
+    assert (
+        until(driver, lambda state: state.ended).reason == "the control could not be seen for 100 s: observe is refused"
+    )
+
+
+def test_a_state_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    state = replace(begin("r1", Candidate(CANDIDATE, "/a"), "salt", 1.0), request=None)
+    tree = to_json(with_request(state, "rollback", "", 2.0))
+    newer = {**tree, "version": 9, "paused_by": "x", "request": tree["request"] | {"who": "x"}}
+    newer["changes"] = [one | {"by": "x"} for one in tree["changes"]]
+    newer["candidate"] = tree["candidate"] | {"recipe": "x"}
+    assert from_json(newer) == from_json(tree)
+    for strange in ({**tree, "phase": "Shadowing"}, {**tree, "changes": [1]}, {"name": "r1"}):
+        with pytest.raises(InputError, match="ask for a rollback, which is still obeyed"):
+            from_json(strange)

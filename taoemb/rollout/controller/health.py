@@ -73,9 +73,9 @@ class Health:
             for reason in body.get("status", {}).get("reasons", ()):
                 self._checks.labels(*name, reason["check"], reason["pointsTo"]).set(1)
 
-    def ticked(self, error: BaseException | None) -> None:
+    def ticked(self, worked: bool) -> None:
         """One EncoderRollout was looked at."""
-        self._ticks.labels("ok" if error is None else "failed").inc()
+        self._ticks.labels("ok" if worked else "failed").inc()
 
     def answer(self, path: str) -> tuple[int, bytes]:
         """Status and body of a request."""

@@ -12,13 +12,22 @@ from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Backend
 from taoemb.rollout.controller.resource import ENCODER_ROLLOUTS, FINALIZER, Resource, parse_resource
 from taoemb.rollout.controller.resource_events import announce
-from taoemb.rollout.controller.resource_status import status_of
-from taoemb.rollout.engine import Look, tick
+from taoemb.rollout.controller.resource_status import status_of, unreadable
+from taoemb.rollout.engine import Look, given_up, tick
 from taoemb.rollout.pausing import PAUSABLE, held_back, pause, resume
 from taoemb.rollout.plan import Plan
 from taoemb.rollout.state import Action, RolloutState, begin, from_json, moved, with_request
 from taoemb.rollout.verdict import Verdict
 from taoemb.serving.kube import Json, Missing, Objects
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What a tick came to."""
+
+    phase: str
+    failed: str = ""
+    """What did not work although the tick did, in words: a look."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +41,27 @@ class Tools:
     """Keeps the state where reports read it too."""
 
 
-def reconcile(body: Json, tools: Tools, now: float) -> str:
-    """Bring one EncoderRollout nearer to its end; returns its phase. `now` in Unix seconds.
+def reconcile(body: Json, tools: Tools, now: float) -> Reconciled:
+    """Bring one EncoderRollout nearer to its end. `now` in Unix seconds.
 
     Raises TaoembError when something failed that another try may mend; the status says so too.
     """
     resource = parse_resource(body)
+    plan, refused = plan_of(resource)
     if resource.deleting:
-        return _finalise(resource, tools, now)
+        return Reconciled(_finalise(resource, plan, tools, now))
     try:
-        plan = resource.plan()
+        state = state_of(resource, now)
     except InputError as error:
-        return _refused(resource, str(error), tools, now)
-    state = _state(resource, now)
-    obeyed, state = _obey(resource, _paused(resource, state, now), now)
+        write(resource, unreadable(resource, str(error), now), tools)
+        raise
+    if refused and not state.ended and state.phase != "RollingBack":
+        state = given_up(state, refused, now)
+        write(resource, status_of(resource, state, plan, now), tools)
+        return Reconciled(state.phase, refused)
+    obeyed, state = obey(resource, _paused(resource, state, now), now)
     if state.ended and resource.status.get("observedGeneration") == resource.generation:
-        return _release(resource, state, plan, tools, now)
+        return Reconciled(_release(resource, state, plan, tools, now))
     if not state.ended:
         resource = _guarded(resource, tools)
     verdicts: list[Verdict] = []
@@ -55,33 +69,34 @@ def reconcile(body: Json, tools: Tools, now: float) -> str:
         after = tick(state, plan, tools.backend(resource, plan), _heard(tools.look(resource, plan), verdicts), now)
         after = held_back(state, after)
     except TaoembError as error:
-        _write(resource, status_of(resource, state, plan, now, error=str(error)) | obeyed, tools)
+        write(resource, status_of(resource, state, plan, now, error=str(error)) | obeyed, tools)
         raise
     verdict = verdicts[-1] if verdicts else None
-    _write(resource, status_of(resource, after, plan, now, verdict=verdict) | obeyed, tools)
+    write(resource, status_of(resource, after, plan, now, verdict=verdict) | obeyed, tools)
     if after != state:
         tools.record(plan, after, now)
     announce(tools.objects, resource, after.changes, now)
-    return after.phase
+    looked = after.looked_at != state.looked_at
+    return Reconciled(after.phase, after.message if looked and after.failed_looks else "")
 
 
-def _refused(resource: Resource, why: str, tools: Tools, now: float) -> str:
-    """A plan that the schema let through and the library can't take ends the rollout before it began."""
-    state = _state(resource, now)
-    if not state.ended:
-        state = moved(state, "Failed", why, now)
-        _write(resource, status_of(resource, state, Plan(), now), tools)
-    return state.phase
+def plan_of(resource: Resource) -> tuple[Plan, str]:
+    """The plan, and why this library can't take it although the schema did: then one that is good for a way back."""
+    try:
+        return resource.plan(), ""
+    except InputError as error:
+        return Plan(), str(error)
 
 
-def _state(resource: Resource, now: float) -> RolloutState:
+def state_of(resource: Resource, now: float, *, anew: bool = False) -> RolloutState:
+    """The stored state, or that of a beginning. Raises InputError for one that this version can't read."""
     stored = resource.status.get("state")
-    if stored:
+    if stored and not anew:
         return from_json(stored)
     return begin(resource.rollout, resource.candidate, salt=resource.uid, now=now)
 
 
-def _obey(resource: Resource, state: RolloutState, now: float) -> tuple[Json, RolloutState]:
+def obey(resource: Resource, state: RolloutState, now: float) -> tuple[Json, RolloutState]:
     """The state with a new request in it, and the part of the status that remembers it."""
     wish = resource.request
     asked = None if wish is None else {"action": wish.action, "reason": wish.reason}
@@ -129,11 +144,15 @@ def _release(resource: Resource, state: RolloutState, plan: Plan, tools: Tools, 
     return state.phase
 
 
-def _finalise(resource: Resource, tools: Tools, now: float) -> str:
+def _finalise(resource: Resource, plan: Plan, tools: Tools, now: float) -> str:
     """A deleted object takes its candidate along; a promoted one leaves the control as it is."""
     if not resource.finalized:
         return "Deleted"
-    backend = tools.backend(resource, Plan())
+    try:
+        state = state_of(resource, now)
+    except InputError:
+        state = state_of(resource, now, anew=True)
+    backend = tools.backend(resource, plan)
     try:
         backend.rollback()
         seen = backend.observe()
@@ -141,14 +160,23 @@ def _finalise(resource: Resource, tools: Tools, now: float) -> str:
         seen = None
     if seen is not None and (seen.candidate is not None or seen.percent):
         return "RollingBack"
-    state = _state(resource, now)
+    through = seen is not None and seen.control == state.candidate.release
+    if through and state.phase == "Promoting":
+        backend.promote()  # the vector store may not know it yet
     if state.held or not state.ended:
-        tools.record(
-            Plan(), replace(moved(state, "RolledBack", "the EncoderRollout was deleted", now), held=False), now
-        )
+        tools.record(plan, _deleted(state, through, now), now)
     kept = [one for one in resource.body["metadata"]["finalizers"] if one != FINALIZER]
     _patch_finalizers(resource, kept, tools)
     return "Deleted"
+
+
+def _deleted(state: RolloutState, through: bool, now: float) -> RolloutState:
+    """How a deleted rollout ended: by what serves, not by what was meant."""
+    if through:
+        after = moved(state, "Promoted", "the EncoderRollout was deleted after its promotion was through", now)
+    else:
+        after = moved(state, "RolledBack", "the EncoderRollout was deleted", now)
+    return replace(after, held=False)
 
 
 def _patch_finalizers(resource: Resource, finalizers: list[str], tools: Tools) -> Json:
@@ -157,7 +185,7 @@ def _patch_finalizers(resource: Resource, finalizers: list[str], tools: Tools) -
     return tools.objects.patch(ENCODER_ROLLOUTS, resource.namespace, resource.name, body)
 
 
-def _write(resource: Resource, status: Json, tools: Tools) -> None:
+def write(resource: Resource, status: Json, tools: Tools) -> None:
     """Store the status, unless it says nothing new. Raises Conflict when the object changed meanwhile."""
     if without_null(status) == {key: value for key, value in resource.status.items() if key in status}:
         return

@@ -55,6 +55,13 @@ def status_of(
     return status
 
 
+def unreadable(resource: Resource, why: str, now: float) -> Json:
+    """The part of the status that changes when its state can't be read: the rest stays as another version wrote it."""
+    before = {one["type"]: one for one in resource.status.get("conditions", ())}
+    told = _condition(before.get("Degraded", {}), resource, now, "Degraded", "True", "StateUnreadable", why)
+    return {"message": why[:_MOST_WORDS], "conditions": list((before | {"Degraded": told}).values())}
+
+
 def percent_of(state: RolloutState, plan: Plan) -> int:
     """The candidate's share, as far as it is known to be in place."""
     if state.phase == "Promoted":

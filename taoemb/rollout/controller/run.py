@@ -19,9 +19,10 @@ from types import FrameType
 from taoemb.config import Config, ControllerConfig
 from taoemb.errors import TaoembError
 from taoemb.hosting.logs import configure_logs
+from taoemb.rollout.controller.abort import Aborter
 from taoemb.rollout.controller.health import Health, serve_health
 from taoemb.rollout.controller.lease import Lease
-from taoemb.rollout.controller.reconcile import Tools, reconcile
+from taoemb.rollout.controller.reconcile import Reconciled, Tools, reconcile
 from taoemb.rollout.controller.resource import ENCODER_ROLLOUTS
 from taoemb.serving.kube import Conflict, Json, Objects, connect, own_namespace
 
@@ -51,7 +52,7 @@ class Controller:
         self._tools, self._config, self._namespace = tools, config, namespace
         self._leading, self._health = leading, health
         self._pool = ThreadPoolExecutor(config.workers, thread_name_prefix="rollout")
-        self._running: dict[str, tuple[str, Future[str]]] = {}
+        self._running: dict[str, tuple[str, Future[Reconciled]]] = {}
         """By uid: the object's name, and its reconciliation under way."""
         self._resting: dict[str, Rest] = {}
         self._phases: dict[str, str] = {}
@@ -98,8 +99,8 @@ class Controller:
         name = f"{metadata['namespace']}/{metadata['name']}"
         self._running[uid] = name, self._pool.submit(self._work, body)
 
-    def _work(self, body: Json) -> str:
-        return reconcile(body, self._tools, time.time()) if self._leading() else "not leading"
+    def _work(self, body: Json) -> Reconciled:
+        return reconcile(body, self._tools, time.time()) if self._leading() else Reconciled("not leading")
 
     def _collect(self) -> None:
         """Take in what has ended; whatever a reconciliation failed with, it fails alone."""
@@ -108,10 +109,10 @@ class Controller:
                 continue
             del self._running[uid]
             error = future.exception()
-            self._health.ticked(error)
+            self._health.ticked(not future.result().failed if error is None else isinstance(error, Conflict))
             if error is None:
                 self._resting.pop(uid, None)
-                self._tell(uid, name, future.result())
+                self._tell(uid, name, future.result().phase)
             elif isinstance(error, Conflict):
                 _log.info("EncoderRollout %s: %s; read again", name, error)
             else:
@@ -157,13 +158,17 @@ def run_controller(
     renewing = threading.Event()
     keeper = threading.Thread(target=lease.run, args=(renewing,), name="lease", daemon=True)
     health = Health(stale_after_s=max(60.0, 10 * settings.poll_s))
+    aborter = Aborter(tools, settings.abort_s, namespace=namespace, leading=lease.leading)
+    aborting = threading.Thread(target=aborter.run, args=(renewing,), name="abort", daemon=True)
     with serve_health(health, settings.host, settings.port):
         keeper.start()
+        aborting.start()
         try:
             controller = Controller(tools, settings, namespace=namespace, leading=lease.leading, health=health)
             controller.run(stop)
         finally:
             renewing.set()
+            aborting.join()
             keeper.join()
             _give_back(lease)
 

@@ -12,7 +12,18 @@ from taoemb.config import KServeConfig
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Candidate, Observed
 from taoemb.rollout.kserve import knative, scale, standard
-from taoemb.serving.inference_service import RELEASE, ROLLOUT, Mode, Side, mode_of, notes, rollout_entry, split_of
+from taoemb.serving.inference_service import (
+    CONTROL_STORAGE,
+    RELEASE,
+    ROLLOUT,
+    Mode,
+    Side,
+    mode_of,
+    notes,
+    rollout_entry,
+    split_of,
+    storage_uri,
+)
 from taoemb.serving.kube import INFERENCE_SERVICES, Conflict, Json, Missing, Objects
 from taoemb.serving.readback import read_release
 from taoemb.serving.traffic import Design
@@ -62,11 +73,14 @@ class KServeBackend:
         control, control_said = self._ask(split.control)
         if split.rollout != self._rollout or split.candidate is None:
             here = f"rollout {split.rollout} is under way here" if split.rollout else "no candidate stands here"
-            return Observed(control, None, 0, control_said or here)
+            gone = f"somebody else took the candidate out of InferenceService {self._namespace}/{self._name}: {here}"
+            return Observed(control, None, 0, control_said or here, gone)
+        edited = _other_control(service, split.control)
         candidate, candidate_said = self._ask(split.candidate)
         if mode_of(service) == "Knative" and candidate == split.control.release:
             candidate, candidate_said = None, "the candidate's revision is not ready yet"
-        return Observed(control, candidate, split.percent, "; ".join(filter(None, (control_said, candidate_said))))
+        said = "; ".join(filter(None, (control_said, candidate_said)))
+        return Observed(control, candidate, split.percent, said, edited)
 
     def deploy(self, candidate: Candidate, rollout: str, salt: str, design: Design) -> None:
         """Start the candidate beside the control with no traffic. Raises InputError when that is impossible here."""
@@ -192,6 +206,18 @@ class KServeBackend:
                 raise InputError(f"step of {percent} %: KServe splits in whole percents")
             if mode == "Knative" and percent == 100:
                 raise InputError("step of 100 %: Knative then has no way back to the control; use at most 99")
+
+
+def _other_control(service: Json, control: Side) -> str:
+    """What somebody else made of the control, in words; empty when it is what the rollout found (Standard mode)."""
+    if mode_of(service) != "Standard":
+        return ""
+    entry = rollout_entry(service)
+    began = notes(entry["predictor"]).get(CONTROL_STORAGE) if entry is not None else None
+    now = storage_uri(service)
+    if began in (None, now):
+        return ""
+    return f"somebody else changed the control in the middle: it loaded {control.release} from {began}, and now {now}"
 
 
 def _writes(service: Json) -> ModuleType:
