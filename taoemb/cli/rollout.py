@@ -151,7 +151,7 @@ def report(
     with EventStore(events) as store:
         if out is not None:
             written = write_report(stored_report(store, name, time.time()), out)
-            asked = write_waiting(store, name, out / "people", time.time())
+            asked = write_waiting(store, name, out / "people")
             emit({"report": str(written)} | ({"for people": str(asked)} if asked else {}), json, title="Report")
         elif serve is not None:
             with live_page(lambda: stored_report(store, name, time.time()), host, serve) as server:

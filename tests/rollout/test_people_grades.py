@@ -129,12 +129,12 @@ def test_the_pages_that_wait_are_found_from_the_record(shop: tuple[EventStore, R
     store, _, plan = shop
     state = to_json(begin(ROLLOUT, Candidate("c" * 64, "release"), SALT, START))
     store.rollouts.create(ROLLOUT, plan.model_dump(mode="json"), state, START)
-    assert write_waiting(store, ROLLOUT, tmp_path / "out", NOW) == tmp_path / "out"
+    assert write_waiting(store, ROLLOUT, tmp_path / "out") == tmp_path / "out"
     seen, _ = look(store, plan)
     queries = pq.read_table(tmp_path / "out" / "queries.parquet").column("text").to_pylist()
     assert {same_query(text) for text in queries} == {same_query(page.query) for page in seen.for_people()}
     with pytest.raises(InputError, match="elsewhere"):
-        write_waiting(store, "elsewhere", tmp_path / "out", NOW)
+        write_waiting(store, "elsewhere", tmp_path / "out")
 
 
 def test_a_folder_without_judgments_is_refused(tmp_path: Path) -> None:

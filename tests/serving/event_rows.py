@@ -9,8 +9,8 @@ _numbers = itertools.count()
 
 
 def page(**changes: Any) -> dict[str, Any]:
-    """A served page of a unit of its own."""
-    return {
+    """A served page of a unit of its own, in the database as soon as it was served unless `arrived` says otherwise."""
+    row = {
         "request_id": uuid.uuid4().hex,
         "at": time.time(),
         "rollout": "summer",
@@ -30,6 +30,7 @@ def page(**changes: Any) -> dict[str, Any]:
         "search_ms": 4.0,
         "items": [{"item_id": "1", "score": 0.9, "title": "Rug", "brand": "B", "category": "rugs", "price": 10.0}],
     } | changes
+    return {"arrived": row["at"]} | row
 
 
 def click(request_id: str, **changes: Any) -> dict[str, Any]:

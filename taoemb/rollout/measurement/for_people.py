@@ -13,10 +13,10 @@ from taoemb.serving.events.rows import Page
 from taoemb.serving.events.store import EventStore
 
 
-def write_waiting(store: EventStore, name: str, folder: Path, now: float) -> Path | None:
+def write_waiting(store: EventStore, name: str, folder: Path) -> Path | None:
     """Write the pages of a rollout that wait for people; None when its plan asks nobody.
 
-    `now` in Unix seconds. Raises InputError when there is no such rollout.
+    Raises InputError when there is no such rollout.
     """
     stored = store.rollouts.read(name)
     if stored is None:
@@ -25,7 +25,7 @@ def write_waiting(store: EventStore, name: str, folder: Path, now: float) -> Pat
     if plan.human is None:
         return None
     seen = Observations(name, from_json(stored.state).salt, plan, people=People(plan.human))
-    seen.read(store, now)
+    seen.read(store, None)
     waiting = store.pages([page.request_id for page in seen.for_people()])
     return write_for_people(list(waiting.values()), plan.depth, folder)
 

@@ -11,8 +11,9 @@ from taoemb.errors import InputError
 from taoemb.rollout import verdict
 from taoemb.rollout.measurement import measured
 from taoemb.rollout.measurement.grading import Grader, judge_settings
-from taoemb.rollout.measurement.measure import measure, ripe_rows
+from taoemb.rollout.measurement.measure import measure
 from taoemb.rollout.measurement.measured import Measurement
+from taoemb.rollout.measurement.measurer import Measurer
 from taoemb.rollout.measurement.observations import Observations
 from taoemb.rollout.measurement.page_metrics import GRADED
 from taoemb.rollout.measurement.paired import Paired, interleaved
@@ -24,6 +25,8 @@ from taoemb.rollout.verdict import Standing, Verdict
 from taoemb.serving.events.store import EventStore
 from taoemb.serving.traffic import ArmName
 
+FORGET_FROM = 5_000
+"""Rows that are wholly measured before they are let go."""
 NOTHING = Paired(np.empty(0, dtype=np.int64), np.empty(0))
 
 
@@ -50,6 +53,7 @@ class Looker:
             grader = Grader(judge_settings(config), plan, reward_judges, patience_s=plan.look_every_s)
             self._grader = self._open.enter_context(grader)
         self._seen: Observations | None = None
+        self._measurer: Measurer | None = None
         self.last: tuple[Measurement, Verdict] | None = None
         """What the latest look found."""
         self.note = ""
@@ -62,30 +66,45 @@ class Looker:
         self._open.close()
 
     def __call__(self, state: RolloutState, now: float) -> Verdict:
-        """Look at `now` (Unix seconds). Raises TaoembError when the database is away."""
-        seen = self._read(state, now)
+        """Look at `now` (Unix seconds); pages' ages go by the database's clock. Raises TaoembError when it is away."""
+        seen = self._read(state)
         if self._grader is not None:
             waiting = [page.request_id for page in seen.waiting()[: self._plan.pages_a_look]]
             self.note = self._grader.grade(self._store, waiting, seen.source).message if waiting else ""
             seen.read_grades(self._store)
         preferences = NOTHING
         if self._plan.design == "interleaving":
-            rows = ripe_rows(seen, self._plan, now)
+            rows = np.arange(0 if self._measurer is None else self._measurer.closed, seen.closed)
             preferences = interleaved(seen, self._store, rows, self._plan.event_window_s)
         releases: dict[ArmName, str] = {"control": state.control, "candidate": state.candidate.release}
-        found = measure(self._plan, seen, self._slicer, releases, now, preferences, state.step)
+        found = self._measured(seen, releases, now, preferences, state.step)
         judged = verdict.decide(self._plan, Standing(state.step, now - state.since), found)
         self._store.rollouts.decide(state.name, now, verdict.to_json(judged), measured.to_json(found))
         self.last = found, judged
         return judged
 
-    def _read(self, state: RolloutState, now: float) -> Observations:
+    def _measured(
+        self, seen: Observations, releases: Mapping[ArmName, str], now: float, preferences: Paired, step: int
+    ) -> Measurement:
+        measurer = self._measurer
+        if measurer is None:
+            return measure(self._plan, seen, self._slicer, releases, now, preferences, step)
+        measurer.take(seen, preferences)
+        found = measurer.measurement(seen, releases, now, step)
+        if measurer.done >= FORGET_FROM:
+            rows = measurer.done
+            seen.forget(rows)
+            measurer.forgot(rows)
+        return found
+
+    def _read(self, state: RolloutState) -> Observations:
         seen = self._seen
         if seen is None or seen.rollout != state.name:
             seen = self._seen = Observations(
                 state.name, state.salt, self._plan, self._route, self._history, self._people
             )
-        seen.read(self._store, now)
+            self._measurer = None if self._people is not None else Measurer(self._plan, self._slicer)
+        seen.read(self._store, self._store.now())
         return seen
 
 

@@ -54,16 +54,12 @@ def measure(
     `releases` are the digests of both arms; `preferences` the interleaved pages' values (empty in an A/B test); `step`
     is the index of the plan's present step.
     """
-    names = slicer.names
     masks = _masks(seen, slicer)
-    wanted = {(plan.metric, ALL), *((metric, one) for metric, one, _ in checks(plan, names))}
-    values = single_values(plan, seen, now)
+    values = single_values(plan, seen)
     pairs: dict[str, Paired] = {"gsb": side_by_side(seen, _settled(seen)), "preference": preferences}
     queries = _query_codes(seen)
     estimates = []
-    for (metric, one), sides in levels(plan, names).items():
-        if (metric, one) not in wanted and one != ALL and metric != plan.metric:
-            continue
+    for (metric, one), sides in measured_levels(plan, slicer).items():
         if metric in pairs:
             estimates.append(_of_pairs(metric, one, pairs[metric], masks[one], sides))
         elif metric in values:
@@ -90,7 +86,17 @@ def measure(
     )
 
 
-def single_values(plan: Plan, seen: Observations, now: float) -> dict[str, Values]:
+def measured_levels(plan: Plan, slicer: Slicer) -> dict[tuple[str, str], Sides]:
+    """What is measured, each with its levels: all metrics on all queries, the plan's on each slice, what is guarded."""
+    guarded = {(metric, one) for metric, one, _ in checks(plan, slicer.names)}
+    return {
+        (metric, one): sides
+        for (metric, one), sides in levels(plan, slicer.names).items()
+        if one == ALL or metric == plan.metric or (metric, one) in guarded
+    }
+
+
+def single_values(plan: Plan, seen: Observations) -> dict[str, Values]:
     """The values of every metric that one page has by itself."""
     everyone = np.arange(len(seen))
     p = seen.number("p")
@@ -102,7 +108,7 @@ def single_values(plan: Plan, seen: Observations, now: float) -> dict[str, Value
     found: dict[str, Values] = {
         name: Values(everyone, columns[name].astype(np.float64), p, BOUNDS[name]) for name in FREE
     }
-    ripe = ripe_rows(seen, plan, now)
+    ripe = np.arange(seen.closed)
     for name, event in OUTCOMES.items():
         found[name] = Values(ripe, seen.outcome(event)[ripe].astype(np.float64), p[ripe])
     settled = np.array(_settled(seen), dtype=np.int64)
@@ -159,12 +165,6 @@ def _answered_by_people(seen: Observations, settled: np.ndarray) -> int:
     """How many of these rows, from the first, come before one that waits for people."""
     waiting = (seen.flag("asked") & np.isnan(seen.number("human_item_goodrate")))[settled]
     return int(waiting.argmax()) if waiting.any() else len(settled)
-
-
-def ripe_rows(seen: Observations, plan: Plan, now: float) -> np.ndarray:
-    """Rows of the units, from the first, whose events are complete: up to the first page that is still young."""
-    young = seen.number("at") > now - plan.event_window_s
-    return np.arange(int(young.argmax()) if young.any() else len(seen))
 
 
 def _masks(seen: Observations, slicer: Slicer) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ anew would give: a process that starts over measures the same.
 """
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from taoemb.rollout.measurement.page_metrics import GRADED, OUTCOMES, graded_val
 from taoemb.rollout.measurement.people import People, is_asked
 from taoemb.rollout.measurement.sampler import is_sampled
 from taoemb.rollout.plan import Plan
-from taoemb.serving.events.rows import Page, PageKind
+from taoemb.serving.events.rows import Closing, Page, PageKind
 from taoemb.serving.events.store import EventStore
 
 HUMAN = "human:"
@@ -24,7 +25,7 @@ _UNSETTLED, _SETTLED, _UNANSWERED = 0, 1, 2
 _READ_AT_ONCE = 500
 _FLAGS = ("candidate", "sampled", "asked", "error", "empty", "mixed", "graded")
 _NUMBERS = (
-    "at",
+    "came",
     "p",
     "latency_ms",
     "places",
@@ -68,14 +69,18 @@ class Observations:
         self.kinds: Counter[PageKind] = Counter()
         """How many pages of each kind the rollout has, forced ones too."""
         self._counted = 0
-        self._closed = 0  # units, from the first, whose events are not read again
+        self._closings: list[Closing] = []
+        self.closed = 0
+        """How many units, from the first, are closed: their events are complete, for whoever measures."""
         self.arrivals: list[Arrival] = []
+        self._before = 0  # number of the last page that was let go
+        self._unanswered_before = 0
         self.source: str | None = None
         """The judge whose grades count: the first that graded a page of this rollout."""
         self._row: dict[str, int] = {}
         self._flags = {name: array("b") for name in _FLAGS}
         self._numbers = {name: array("d") for name in _NUMBERS}
-        self._outcomes: dict[str, dict[int, float]] = {event: {} for event in OUTCOMES.values()}
+        self._outcomes: dict[str, set[int]] = {event: set() for event in OUTCOMES.values()}
 
     def __len__(self) -> int:
         return len(self.arrivals)
@@ -86,22 +91,25 @@ class Observations:
         return np.array(self._flags[name], dtype=np.int8) == 1
 
     def number(self, name: str) -> np.ndarray:
-        """(N,) float64: at, p, latency_ms; history, bm25_overlap and the graded metrics, by the judge and as
-        human_… by people, nan where not known; least_… and most_… what they may be at worst and best, as far as the
-        judge said (nan while the page waits)."""
+        """(N,) float64: came (Unix seconds, the database's clock), p, latency_ms; history, bm25_overlap and the graded
+        metrics, by the judge and as human_… by people, nan where not known; least_… and most_… what these may be at
+        worst and best, as far as the judge said (nan while the page waits)."""
         return np.array(self._numbers[name], dtype=np.float64)
 
     def outcome(self, event: str) -> np.ndarray:
-        """(N,) bool: whether such an event happened within the plan's window after the page."""
+        """(N,) bool: whether such an event counts for the page; False for pages that are not closed."""
         happened = np.zeros(len(self), dtype=bool)
-        window, at = self._plan.event_window_s, self._numbers["at"]
-        rows = [row for row, first_at in self._outcomes[event].items() if first_at <= at[row] + window]
-        happened[rows] = True
+        happened[list(self._outcomes[event])] = True
         return happened
 
     def with_outcome(self, event: str) -> list[int]:
-        """Rows of the units with such an event at any time."""
+        """Rows of the units with such an event."""
         return sorted(self._outcomes[event])
+
+    def events_to(self, row: int) -> int:
+        """Number of the last event that counts for a closed row."""
+        number = self.arrivals[row].number
+        return self._closings[bisect_left(self._closings, number, key=lambda one: one.pages_to)].events_to
 
     def graded_until(self) -> int:
         """How many units, from the first, are settled: none before this one waits for the judge.
@@ -118,16 +126,17 @@ class Observations:
 
     def unanswered(self) -> int:
         """Sampled pages that the judge left without a grade for some item."""
-        return self._flags["graded"].count(_UNANSWERED)
+        return self._unanswered_before + self._flags["graded"].count(_UNANSWERED)
 
     def rows_of(self, request_ids: list[str]) -> list[int]:
         """Rows of pages by request id; pages that are not measured are left out."""
         return [self._row[one] for one in request_ids if one in self._row]
 
-    def read(self, store: EventStore, now: float) -> None:
-        """Take in what came since; `now` in Unix seconds. Raises TaoembError when the database is away."""
+    def read(self, store: EventStore, now: float | None) -> None:
+        """Take in what came since, and close the pages that came a window before `now` (Unix seconds by the database's
+        clock; None closes none). Raises TaoembError when the database is away."""
         first = len(self)
-        for page in store.unit_pages(self.rollout, after=self.arrivals[-1].number if self.arrivals else 0):
+        for page in store.unit_pages(self.rollout, after=self._number_before(len(self))):
             self._add(page)
         counts = store.count_pages(self.rollout, self._counted)
         self.kinds.update(counts.pages)
@@ -140,7 +149,7 @@ class Observations:
     def read_grades(self, store: EventStore) -> None:
         """Take in new grades of the rollout's judge."""
         until = self.graded_until()
-        after = self.arrivals[until - 1].number if until else 0
+        after = self._number_before(until)
         for grade in store.grades(self.rollout, self.source, after):
             if grade.source.startswith(HUMAN):
                 continue
@@ -150,6 +159,27 @@ class Observations:
                 continue
             if grade.source == self.source and self._flags["graded"][row] == _UNSETTLED:
                 self._settle(row, list(grade.relevance))
+
+    def forget(self, rows: int) -> None:
+        """Let go of so many rows, from the first, all closed and settled; the others move up."""
+        if not rows:
+            return
+        self._before = self._number_before(rows)
+        self._unanswered_before += self._flags["graded"][:rows].count(_UNANSWERED)
+        del self.arrivals[:rows]
+        for flags in self._flags.values():
+            del flags[:rows]
+        for numbers in self._numbers.values():
+            del numbers[:rows]
+        self._row = {arrival.request_id: row for row, arrival in enumerate(self.arrivals)}
+        for event, happened in self._outcomes.items():
+            self._outcomes[event] = {row - rows for row in happened if row >= rows}
+        self.closed -= rows
+        self._closings = [one for one in self._closings[:-1] if one.pages_to > self._before] + self._closings[-1:]
+
+    def _number_before(self, row: int) -> int:
+        """Number of the page before this row, 0 before the first page of all."""
+        return self.arrivals[row - 1].number if row else self._before
 
     def _add(self, page: Page) -> None:
         row = len(self.arrivals)
@@ -167,7 +197,8 @@ class Observations:
             "graded": _UNSETTLED,
         }
         places = float(max(1, min(self._plan.depth, page.k)))
-        numbers = {"at": page.at, "p": p, "latency_ms": page.total_ms, "places": places}
+        came = page.at if page.arrived is None else page.arrived
+        numbers = {"came": came, "p": p, "latency_ms": page.total_ms, "places": places}
         numbers["history"] = self._history.get(page.unit, np.nan)
         for name, flag in self._flags.items():
             flag.append(flags[name])
@@ -224,11 +255,21 @@ class Observations:
             for row in part:
                 self._numbers["bm25_overlap"][row] = self._overlap(pages[self.arrivals[row].request_id])
 
-    def _read_outcomes(self, store: EventStore, now: float) -> None:
-        after = self.arrivals[self._closed - 1].number if self._closed else 0
-        for outcome in store.outcomes(self.rollout, list(self._outcomes), after):
+    def _read_outcomes(self, store: EventStore, now: float | None) -> None:
+        """A page's age counts from when it came into the database: no gateway's clock has a part in it."""
+        young = self.number("came") > (-np.inf if now is None else now - self._plan.event_window_s)
+        ripe = int(young.argmax()) if young.any() else len(self)
+        last = self._closings[-1].pages_to if self._closings else 0
+        wanted = self.arrivals[ripe - 1].number if ripe else 0
+        self._closings += store.close_pages(self.rollout, wanted, last)
+        last = self._closings[-1].pages_to if self._closings else 0
+        closed = bisect_right(self.arrivals, last, key=lambda arrival: arrival.number)
+        if closed == self.closed:
+            return
+        after = self._number_before(self.closed)
+        until, types = self.arrivals[closed - 1].number, list(self._outcomes)
+        for outcome in store.closed_outcomes(self.rollout, types, self._plan.event_window_s, after, until):
             found = self._row.get(outcome.request_id)
             if found is not None:
-                self._outcomes[outcome.type][found] = outcome.first_at
-        still_open = self.number("at") >= now - 2 * self._plan.event_window_s  # events may come late by a window
-        self._closed = int(still_open.argmax()) if still_open.any() else len(self)
+                self._outcomes[outcome.type].add(found)
+        self.closed = closed

@@ -24,7 +24,7 @@ def sample_ratio_sequence(a: np.ndarray, p: np.ndarray, at: np.ndarray | None = 
     if np.any(a & (p == 0)) or np.any(~a & (p == 1)):
         raise ValueError("a unit was assigned to an arm that had no share; leave out forced units")
     shares, which = np.unique(p, return_inverse=True)
-    table, cells = _log_ratios(shares), 2 * which + a
+    table, cells = log_ratios(shares), 2 * which + a
     evidence = np.empty(len(a))
     total = np.zeros(len(SHIFTS))
     for start in range(0, len(a), _CHUNK):
@@ -37,7 +37,7 @@ def sample_ratio_sequence(a: np.ndarray, p: np.ndarray, at: np.ndarray | None = 
     return np.exp(-most)[looks_of(at, len(a))]
 
 
-def _log_ratios(shares: np.ndarray) -> np.ndarray:
+def log_ratios(shares: np.ndarray) -> np.ndarray:
     """(2 * shares, shifts): what a unit of the control, then one of the candidate adds; 0 where there was no chance."""
     chance = (shares > 0) & (shares < 1)
     inner = np.where(chance, shares, 0.5)[:, None]

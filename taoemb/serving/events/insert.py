@@ -20,7 +20,8 @@ def insert_pages(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> N
     """
     if not rows:
         return
-    numbered = _number(connection, pages, rows)
+    arrived = clock_now(connection)
+    numbered = [{"arrived": arrived} | row for row in _number(connection, pages, rows)]
     connection.execute(insert_once(connection, pages), numbered)
     enrolled = [
         {name: row[name] for name in ("rollout", "unit", "request_id", "number")}
@@ -37,6 +38,12 @@ def insert_events(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> 
         connection.execute(insert_once(connection, events), _number(connection, events, rows))
 
 
+def hold_numbers(connection: Connection) -> None:
+    """Let nobody give out numbers until this transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+
+
 def insert_once(connection: Connection, table: Table) -> Insert:
     """INSERT that leaves a row alone which is there already, by primary key."""
     build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
@@ -45,7 +52,13 @@ def insert_once(connection: Connection, table: Table) -> Insert:
 
 def _number(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rows with their numbers. Transactions that give out numbers run one after another, so none commits late."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    hold_numbers(connection)
     last = connection.execute(select(func.max(table.c.number))).scalar_one() or 0
     return [dict(row) | {"number": last + place} for place, row in enumerate(rows, start=1)]
+
+
+def clock_now(connection: Connection) -> float:
+    """Unix seconds by the database's clock."""
+    postgres = connection.dialect.name == "postgresql"
+    now = "extract(epoch FROM clock_timestamp())" if postgres else "(julianday('now') - 2440587.5) * 86400.0"
+    return float(connection.execute(text(f"SELECT {now}")).scalar_one())

@@ -4,12 +4,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, delete, exists, func, select
+from sqlalchemy import Connection, Engine, Exists, delete, exists, func, select
 
 from taoemb.config import EventsConfig
 from taoemb.serving.events.database import database_url, open_engine, reading, writing
 from taoemb.serving.events.migrate import upgrade
-from taoemb.serving.events.tables import events, grades, pages, units
+from taoemb.serving.events.tables import closings, events, grades, pages, units
 
 _WINDOW = 1000  # pages or events in one transaction
 
@@ -56,9 +56,14 @@ def _prune_rollout(engine: Engine, rollout: str, before: float) -> Pruned:
         with writing(engine) as connection:
             ids = connection.scalars(old.order_by(pages.c.number).limit(_WINDOW)).all()
             if not ids:
+                connection.execute(delete(closings).where(closings.c.rollout == rollout, ~_has_pages(rollout)))
                 return gone
             part = _delete_pages(connection, rollout, ids)
         gone = Pruned(gone.pages + part.pages, gone.events + part.events)
+
+
+def _has_pages(rollout: str) -> Exists:
+    return exists().where(pages.c.rollout == rollout)
 
 
 def _delete_pages(connection: Connection, rollout: str, ids: Sequence[str]) -> Pruned:

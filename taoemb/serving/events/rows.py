@@ -26,6 +26,8 @@ class Page(NamedTuple):
     total_ms: float
     encoder_ms: float
     search_ms: float
+    arrived: float | None = None
+    """Unix seconds by the database's clock; None for pages of an earlier version."""
     items: Sequence[Mapping[str, Any]] | None = None
     """As served; None where the reader did not ask for them."""
 
@@ -71,6 +73,15 @@ class Outcome(NamedTuple):
     first_at: float
     """Unix seconds of the earliest one."""
     times: int
+
+
+class Closing(NamedTuple):
+    """Pages whose events are complete: those with numbers above `pages_from` up to `pages_to`."""
+
+    pages_from: int
+    pages_to: int
+    events_to: int
+    """Events with higher numbers came too late for these pages."""
 
 
 class Grade(NamedTuple):

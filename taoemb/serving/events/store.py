@@ -11,11 +11,12 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Row, Select, Table, func, select
 
 from taoemb.config import EventsConfig
+from taoemb.serving.events.closings import close_pages, closed_outcomes
 from taoemb.serving.events.database import database_url, open_engine, reading, writing
-from taoemb.serving.events.insert import insert_events, insert_once, insert_pages
+from taoemb.serving.events.insert import clock_now, insert_events, insert_once, insert_pages
 from taoemb.serving.events.migrate import upgrade
 from taoemb.serving.events.rollout_records import RolloutRecords
-from taoemb.serving.events.rows import Event, Grade, Outcome, Page, PageCounts, PageKind
+from taoemb.serving.events.rows import Closing, Event, Grade, Outcome, Page, PageCounts, PageKind
 from taoemb.serving.events.tables import events, grades, pages, units
 
 _WINDOW = 5000  # pages in one transaction of a walk
@@ -104,6 +105,21 @@ class EventStore:
             .order_by(units.c.number, events.c.type)
         )
         return self._walk(units, rollout, after, query, Outcome._make)
+
+    def close_pages(self, rollout: str, pages_to: int, after: int = 0) -> list[Closing]:
+        """Close a rollout's pages up to this number; all closings of pages above `after` (`closings.close_pages`)."""
+        return close_pages(self._engine, rollout, pages_to, after)
+
+    def closed_outcomes(
+        self, rollout: str, types: Sequence[str], window_s: float, after: int, until: int
+    ) -> Iterator[Outcome]:
+        """Events that count for closed pages (`closings.closed_outcomes`)."""
+        return closed_outcomes(self._engine, rollout, types, window_s, after, until)
+
+    def now(self) -> float:
+        """Unix seconds by the database's clock, which all who share it agree on."""
+        with reading(self._engine) as connection:
+            return clock_now(connection)
 
     def events(self, request_ids: Sequence[str]) -> list[Event]:
         """All events on these pages, in order of arrival."""

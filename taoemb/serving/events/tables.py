@@ -1,8 +1,9 @@
 """The tables that a rollout is measured on and kept in, the same in PostgreSQL and in SQLite.
 
-Rows of `pages`, `units`, `events` and `grades` are written once and never changed: whoever measures again measures the
-same. `number` is the order of arrival in the database: rows with a higher one never become visible before rows with a
-lower one, so that a reader may go on after the last number that it saw. It is set by `taoemb.serving.events.insert`.
+Rows of `pages`, `units`, `events`, `closings` and `grades` are written once and never changed: whoever measures again
+measures the same. `number` is the order of arrival in the database: rows with a higher one never become visible before
+rows with a lower one, so that a reader may go on after the last number that it saw. It is set by
+`taoemb.serving.events.insert`.
 
 Migrations (Alembic) bring a database to this state; `tests/serving/test_events_migrations.py` holds the two to each
 other.
@@ -35,6 +36,7 @@ pages = Table(
     Column("encoder_ms", Double, nullable=False),
     Column("search_ms", Double, nullable=False),
     Column("number", BigInteger, nullable=False, comment="order of arrival"),
+    Column("arrived", Double, nullable=True, comment="Unix seconds by the database's clock"),
     Column(
         "items",
         JSON,
@@ -75,6 +77,15 @@ events = Table(
     Column("number", BigInteger, nullable=False, comment="order of arrival"),
     Index("events_by_number", "number", unique=True),
     Index("events_by_page", "request_id"),
+)
+
+closings = Table(
+    "closings",
+    metadata,
+    Column("rollout", String(253), primary_key=True),
+    Column("pages_from", BigInteger, nullable=False, comment="the last page's number before these"),
+    Column("pages_to", BigInteger, primary_key=True, comment="the last page's number of these"),
+    Column("events_to", BigInteger, nullable=False, comment="the last event's number that counts for them"),
 )
 
 grades = Table(
