@@ -4,6 +4,8 @@ from taoemb.errors import InputError
 from taoemb.rollout.patterns import query_pattern
 from taoemb.rollout.plan import ALL, Plan, check_guarded
 
+_MOST_KNOWN = 100_000  # queries whose slices are kept
+
 
 class Slicer:
     """Slices by query text. Raises InputError for a bad folder, or a guardrail on a slice that is not there."""
@@ -27,6 +29,8 @@ class Slicer:
         """Names of the slices of a query, without "all"."""
         found = self._known.get(query)
         if found is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             matching = (name for name, matches in self._rules if matches(query))
             found = self._known[query] = self._listed.get(same_query(query), frozenset()).union(matching)
         return found
