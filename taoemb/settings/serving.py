@@ -114,6 +114,12 @@ class EventsConfig(Section):
     spool: Path = Field(
         Path("spool"), description="Folder on a local disk for rows on their way; processes and restarts share it."
     )
+    spool_mb: float = Field(
+        4096,
+        gt=0,
+        description="Most that waits there; beyond, rows are kept in memory (`queue`), then lost and counted. Keep it "
+        "below the size of its volume: a pod whose emptyDir is over its limit is evicted with all rows.",
+    )
     batch: int = Field(500, ge=1, description="Rows in one transaction.")
     flush_s: float = Field(0.25, gt=0, description="Longest that a row waits for others.")
     queue: int = Field(

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -93,3 +94,18 @@ def test_an_open_segment_is_nobody_elses(tmp_path):
     path.unlink()
     with take(path) as segment:
         assert segment is None
+
+
+def test_a_spool_takes_no_more_than_it_may_until_rows_have_left(tmp_path):
+    spool = Spool(tmp_path, most_bytes=100)
+    for _ in range(2):
+        spool.append(b"x" * 39 + b"\n")
+        spool.seal()
+    with pytest.raises(OSError, match=r"events\.spool_mb"):
+        spool.append(b"x" * 39 + b"\n")
+    spool.append(b"x" * 9 + b"\n")
+    spool.seal()
+    assert sum(path.stat().st_size for path in spool.waiting()) == 90, "what is refused leaves nothing behind"
+    for path in spool.waiting():
+        path.unlink()
+    spool.append(b"x" * 39 + b"\n")

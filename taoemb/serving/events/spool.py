@@ -6,13 +6,14 @@ process. Whoever can lock a segment may take it, write its rows and remove it. S
 
 import errno
 import fcntl
+import math
 import os
 import re
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,10 @@ _SEGMENT = re.compile(r"\d{20}-\d+-[0-9a-f]{12}\.jsonl")
 class Spool:
     """The folder, and this process's open segment in it. Threads may append at once."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, most_bytes: float = math.inf) -> None:
+        """`most_bytes` bounds what waits in the folder, of all processes, as far as this one has seen."""
+        self.folder, self._most_bytes = folder, most_bytes
+        self._waiting_bytes = 0
         self.owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._lock = threading.Lock()
         self._open: int | None = None
@@ -42,11 +45,15 @@ class Spool:
     def append(self, line: bytes) -> None:
         """Hand one line (it ends in a newline) to the kernel: it outlives this process, not yet a power cut.
 
-        Raises OSError when the disk does not take it, e.g. because it is full; the line is then not in the spool.
+        Raises OSError when the disk does not take it, e.g. because it is full, or the spool holds all that it may; the
+        line is then not in the spool.
         """
         with self._lock:
             if self._open is None:
+                self._waiting_bytes = self._measure()
                 self._open, self._size = self._start_segment(), 0
+            if self._waiting_bytes + self._size + len(line) > self._most_bytes:
+                raise OSError(errno.EDQUOT, f"{self._most_bytes / 1e6:,.0f} MB wait already (events.spool_mb)")
             try:
                 if os.write(self._open, line) != len(line):
                     raise OSError(errno.ENOSPC, "the disk took half a line")
@@ -75,6 +82,14 @@ class Spool:
         """Seconds since the oldest segment that waits was begun; 0 without one. `now` in Unix seconds."""
         segments = self.waiting()
         return max(0.0, now - int(segments[0].name.split("-")[0]) / 1e9) if segments else 0.0
+
+    def _measure(self) -> int:
+        """Bytes in all segments; the open one of another process counts as it is now."""
+        total = 0
+        for path in self.waiting():
+            with suppress(FileNotFoundError):  # shipped meanwhile
+                total += path.stat().st_size
+        return total
 
     def _start_segment(self) -> int:
         """A new segment, locked before it can be found."""

@@ -36,7 +36,7 @@ class Recorder:
     def __init__(self, config: EventsConfig, registry: CollectorRegistry = REGISTRY) -> None:
         self._config = config
         self._metrics = recorder_metrics(registry)
-        self._spool = Spool(config.spool)
+        self._spool = Spool(config.spool, 1e6 * config.spool_mb)
         rejected = config.spool / "rejected" / f"{self._spool.owner}.jsonl"
         self._shipper = Shipper(database_url(config), config.timeout_s, rejected, self._metrics)
         self._memory: deque[Entry] = deque()
