@@ -25,7 +25,7 @@ def grpo(
         ranks: Processes that train together; 0: as many as `gpus`, else `job.ranks`.
         gpus: GPUs of the step.
         workspace: Folder that outlives the step: a stopped training goes on there, judgments stay there.
-        prepared: Dataset folders; the train part is used.
+        prepared: Dataset folders; the train part is used, and the valid part to try the judge on (`grpo.admission`).
         start: Release to start from.
         judge: The judge that gives reward, unless `judge.url` names an endpoint.
         heldout_judge: The judge that watches (`grpo.heldout_every`), unless `heldout_judge.url` names an endpoint.
@@ -43,6 +43,8 @@ def grpo(
         overrides = stack.enter_context(steps.served("judge", config, Path(judge.path)))
         if config.grpo.heldout_every:
             overrides += stack.enter_context(steps.served("heldout_judge", config, Path(heldout_judge.path)))
+        if config.grpo.admission != "off" and config.grpo.admission_data is None:
+            overrides.append(f"grpo.admission_data={Path(prepared.path) / 'valid'}")
         if workspace and config.judge.cache is None:
             overrides.append(f"judge.cache={Path(workspace) / 'judgments.sqlite'}")
         summary = steps.train(

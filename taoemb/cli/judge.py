@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from taoemb.cli.common import ConfigOption, JsonOption, SetOption, emit, settings
 
-app = typer.Typer(no_args_is_help=True, help="Train, serve and calibrate the judge that grades (query, item) pairs.")
+if TYPE_CHECKING:
+    from taoemb.config import JudgeConfig
+
+app = typer.Typer(no_args_is_help=True, help="Train, serve and try the judge that grades (query, item) pairs.")
 
 
 @app.command()
@@ -43,17 +46,46 @@ def calibrate(
 ) -> None:
     """Measure how a judge agrees with human grades."""
     tree = settings(config, set_)
-    endpoint = tree.judge
-    if judge is not None:
-        endpoint = endpoint.model_copy(update={"url": None})
-    if judge_url is not None:
-        endpoint = endpoint.model_copy(update={"url": judge_url})
+    endpoint = _endpoint(tree.judge, judge_url, judge)
     from taoemb.judge.calibrate import calibrate as measure
 
     result = measure(data, endpoint, out, judge=judge, source=source)
     rows = [("page", out / "calibration.html"), ("judge", result["judge"]["release"]), ("pairs", result["pairs"])]
     rows += [("unanswered", result["unanswered"]), *_agreement_rows(result["measures"]["all"])]
     emit(result, as_json, title="Calibration", table=(("", ""), rows))
+
+
+@app.command()
+def admit(
+    release: Annotated[Path, typer.Option("--release", help="Release that the judge is to teach.")],
+    data: Annotated[Path, typer.Option("--data", help="Dataset folder with judgments that trained neither.")],
+    judge_url: Annotated[str | None, typer.Option("--judge-url", help="Base URL of the judge, …/openai/v1.")] = None,
+    judge: Annotated[Path | None, typer.Option("--judge", help="Judge folder to serve and try.")] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try whether a judge orders graded pairs surely better than the encoder that it is to teach; exit 1 if not."""
+    tree = settings(config, set_)
+    from taoemb.data.dataset import open_dataset
+    from taoemb.encoder.release import load_release
+    from taoemb.errors import TaoembError
+    from taoemb.judge.admission import admission, to_json, words_of
+    from taoemb.judge.local import asked_judge
+
+    opened = load_release(release), open_dataset(data, need=("items", "queries", "judgments"), every_judgment=True)
+    with asked_judge(_endpoint(tree.judge, judge_url, judge), judge, "admit") as client:
+        found = admission(client, *opened, limit=tree.grpo.admission_pairs, seed=tree.engine.seed)
+    emit(to_json(found), as_json, title="Admission", table=(("", ""), words_of(found)))
+    if not found.admitted:
+        raise TaoembError(f"not admitted: {found.line}")
+
+
+def _endpoint(config: "JudgeConfig", url: str | None, judge: Path | None) -> "JudgeConfig":
+    """The judge of the options: a folder goes before the settings' URL, and an option before both."""
+    if judge is not None:
+        config = config.model_copy(update={"url": None})
+    return config if url is None else config.model_copy(update={"url": url})
 
 
 def _agreement_rows(measures: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -16,6 +16,7 @@ ECE_BINS = 10
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 
+Counts = Callable[[np.ndarray, np.ndarray], np.ndarray]  # grades of two items → whether their order counts
 Measure = Callable[[np.ndarray], float]  # weight of each query (Q,) → value, nan when undefined
 
 
@@ -51,7 +52,7 @@ def agreement(graded: Graded, *, resamples: int = RESAMPLES, seed: int = 0) -> d
     """
     _, numbers = np.unique(graded.queries, return_inverse=True)
     n_queries = int(numbers.max()) + 1 if len(numbers) else 0
-    weights_RQ = _resampled(n_queries, resamples, seed)
+    weights_RQ = resampled(n_queries, resamples, seed)
     result = {}
     for name, (measure, queries) in _measures(graded, numbers, n_queries).items():
         drawn = np.array([measure(weights) for weights in weights_RQ]) if queries > 1 else np.array([])
@@ -85,7 +86,8 @@ def reliability(graded: Graded, bins: int = ECE_BINS) -> list[dict[str, float | 
     return rows
 
 
-def _resampled(n_queries: int, resamples: int, seed: int) -> np.ndarray:
+def resampled(n_queries: int, resamples: int, seed: int) -> np.ndarray:
+    """(R, Q) how often each query is drawn in each resample of a bootstrap over queries."""
     if not n_queries:
         return np.zeros((resamples, 0))
     drawn = np.random.default_rng(seed).multinomial(n_queries, np.full(n_queries, 1 / n_queries), size=resamples)
@@ -94,7 +96,7 @@ def _resampled(n_queries: int, resamples: int, seed: int) -> np.ndarray:
 
 def _measures(graded: Graded, numbers: np.ndarray, n_queries: int) -> Mapping[str, tuple[Measure, int]]:
     """name → (measure, queries that count in it)."""
-    pair_Q = _pair_accuracies(graded, numbers, n_queries)
+    pair_Q = ordered_share(numbers, graded.grades, relevance(graded.probs_P4))
     ordered = np.isfinite(pair_Q)
     return {
         "auc": (_auc(graded, numbers), n_queries),
@@ -128,10 +130,18 @@ def _auc(graded: Graded, numbers: np.ndarray) -> Measure:
     return measure
 
 
-def _pair_accuracies(graded: Graded, numbers: np.ndarray, n_queries: int) -> np.ndarray:
-    scores, result = relevance(graded.probs_P4), np.full(n_queries, np.nan)
+def ordered_share(
+    numbers: np.ndarray, grades: np.ndarray, scores: np.ndarray, counts: Counts = np.greater
+) -> np.ndarray:
+    """(Q,) the share of each query's item pairs that `scores` (P,) puts in the order of `grades` (P,); ties half.
+
+    `numbers` (P,) are the queries from 0 to Q − 1; of the item pairs only those that `counts(grade, other grade)`; nan
+    for a query without any.
+    """
+    n_queries = int(numbers.max()) + 1 if len(numbers) else 0
+    result = np.full(n_queries, np.nan)
     for number, rows in enumerate(_rows_by_query(numbers, n_queries)):
-        higher = graded.grades[rows][:, None] > graded.grades[rows][None, :]
+        higher = counts(grades[rows][:, None], grades[rows][None, :])
         if higher.any():
             gap = scores[rows][:, None] - scores[rows][None, :]
             result[number] = ((np.sign(gap[higher]) + 1) / 2).mean()

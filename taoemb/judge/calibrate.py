@@ -6,7 +6,6 @@ A judge that gives reward or grades releases should be measured first, on judgme
 import json
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from taoemb.data.files import new_folder
 from taoemb.errors import InputError, TaoembError
 from taoemb.judge.agreement import CONFIDENCE, GOOD_GRADE, Graded, agreement, confusion, reliability
 from taoemb.judge.client import JudgeClient
-from taoemb.judge.local import running_judge
+from taoemb.judge.local import asked_judge
 from taoemb.judge.outputs import check_out
 from taoemb.judge.probe import pairs_of, probe
 from taoemb.progress import progress
 
 ALL = "all"
 PAIRS_AT_ONCE = 512
-LOCAL_BATCH, LOCAL_TIMEOUT_S = 64, 300.0  # of requests to a judge served here, perhaps on a busy machine
 CALIBRATION, PAGE = "calibration.json", "calibration.html"
 
 
@@ -41,15 +39,10 @@ def calibrate(
     """
     data, out = Path(data), Path(out)
     check_out(out, (CALIBRATION, PAGE))
-    if (config.url is None) == (judge is None):
-        raise InputError("calibrate needs one judge: give --judge-url URL or --judge DIR")
-    if judge is not None and not Path(judge).is_dir():
-        raise InputError(f"--judge {judge}: no such folder; give one written by taoemb judge train")
     every = open_dataset(data, need=("items", "queries", "judgments"), every_judgment=True)
     dataset = replace(every, judgments=_wanted(every, source).settled())
     rows = np.arange(len(_judgments(dataset)))
-    serving: AbstractContextManager[str | None] = nullcontext(config.url) if judge is None else running_judge(judge)
-    with serving as url, JudgeClient(_endpoint(config, url, judge)) as client:
+    with asked_judge(config, judge, "calibrate") as client:
         release = client.release
         probe(client, pairs_of(dataset, rows))
         probs_P4 = _grade(client, dataset, rows)
@@ -59,13 +52,6 @@ def calibrate(
         (folder / CALIBRATION).write_text(text, encoding="utf-8")
         (folder / PAGE).write_text(_page(result), encoding="utf-8")
     return result
-
-
-def _endpoint(config: JudgeConfig, url: str | None, judge: Path | None) -> JudgeConfig:
-    if judge is None:
-        return config
-    local = {"url": url, "release": None, "api_key_file": None, "batch_size": LOCAL_BATCH, "concurrency": 4}
-    return config.model_copy(update=local | {"timeout_s": max(config.timeout_s, LOCAL_TIMEOUT_S)})
 
 
 def _judgments(dataset: Dataset) -> Judgments:

@@ -87,6 +87,15 @@ class GRPOConfig(Section):
     refresh: int = Field(50, ge=1, description="Steps between two embeddings of the whole catalogue (towers: both).")
     heldout_every: int = Field(0, ge=0, description="Steps between checks by the held-out judge; 0 turns them off.")
     heldout_queries: int = Field(64, ge=1)
+    admission: Literal["off", "warn", "refuse", "continue-sft"] = Field(
+        "off",
+        description="What to do when the judge doesn't order graded pairs surely better than the release that it is to "
+        "teach: `warn`; `refuse`: stop; `continue-sft`: go on with that release untrained. `off`: it is not tried.",
+    )
+    admission_data: Path | None = Field(
+        None, description="Dataset folder whose judgments neither judge nor release was trained on; default: --data."
+    )
+    admission_pairs: int = Field(500, ge=20, description="Pairs that the judge is asked about at most.")
     optim: OptimConfig = OptimConfig(lr=1e-4)
 
 

@@ -22,6 +22,7 @@ from taoemb.training.distributed import Ranks, StoppedElsewhere, joined_ranks, o
 from taoemb.training.folder import RunFolder, held
 from taoemb.training.identity import Identity, asked, check, claim, grows, of_judges, of_run
 from taoemb.training.run import train
+from taoemb.training.teacher import NotAdmitted, hand_on
 
 OBJECTIVES = ("sft", "grpo", "hard_negatives", "live_infonce")
 
@@ -76,7 +77,12 @@ def run(objective: str, job: tuple[RunArguments, Config]) -> None:
             return
         torch.manual_seed(config.engine.seed)
         module = importlib.import_module(f"taoemb.training.{objective}")
-        built = module.build(context)
+        try:
+            built = module.build(context)
+        except NotAdmitted as error:
+            refused = error
+            on_main(ranks, lambda: _hand_on(context, identity, refused))
+            return
         try:
             on_main(ranks, lambda: _claim(folder, identity | of_judges(built.judges())))
             train(context, built)
@@ -104,6 +110,11 @@ def _identity(context: Context, objective: str) -> Identity:
     if not folder.summary.exists() or grows(folder, identity):
         check_cut(folder, Cut.of(config.engine, ranks))
     return identity
+
+
+def _hand_on(context: Context, identity: Identity, refused: NotAdmitted) -> None:
+    _claim(context.folder, identity | of_judges({"judge": refused.found.judge}))
+    hand_on(context, refused)
 
 
 def _claim(folder: RunFolder, identity: Identity) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor
 from taoemb.config import GRPOConfig, JudgeConfig
 from taoemb.encoder.release import Release, save_release
 from taoemb.errors import InputError
+from taoemb.judge.admission import Admission, to_json
 from taoemb.judge.client import JudgeClient, JudgeFailure
 from taoemb.judge.identity import known_among
 from taoemb.judge.probe import pairs_of, probe
@@ -37,6 +38,7 @@ from taoemb.training.index import Index
 from taoemb.training.policy import PolicyUpdate, reward_metrics
 from taoemb.training.rewarding import Rewarder, Scored
 from taoemb.training.run import StopTraining
+from taoemb.training.teacher import admit
 from taoemb.training.timing import Stopwatch
 from taoemb.training.towers import open_towers, start
 
@@ -49,9 +51,14 @@ class RetrievalGRPO:
     name = "grpo"
 
     def __init__(
-        self, context: Context, config: GRPOConfig, judge: JudgeClient, heldout_judge: JudgeClient | None
+        self,
+        context: Context,
+        config: GRPOConfig,
+        judge: JudgeClient,
+        heldout_judge: JudgeClient | None,
+        admitted: Admission | None = None,
     ) -> None:
-        self._context, self._config, self._judge = context, config, judge
+        self._context, self._config, self._judge, self._admitted = context, config, judge, admitted
         self._parent = _parent(context)
         _check_group_size(context, config)
         self.steps = config.steps
@@ -174,7 +181,8 @@ class RetrievalGRPO:
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of this training."""
-        return {"queries_seen": self.steps * self._config.queries}
+        tried = {} if self._admitted is None else {"admission": to_json(self._admitted)}
+        return {"queries_seen": self.steps * self._config.queries} | tried
 
     def reward_judges(self) -> list[str]:
         """The judge of this run, under every name that it has."""
@@ -249,7 +257,8 @@ def build(context: Context) -> RetrievalGRPO:
                 raise InputError(f"heldout_judge: is the reward judge itself ({reward_release[:12]}); give another one")
         asked = [client for client in (judge, heldout) if client is not None]
         on_main(context.ranks, lambda: _probe_all(asked, context))  # by one rank: a pair is paid for once
-        objective = RetrievalGRPO(context, config.grpo, judge, heldout)
+        admitted = admit(context, _parent(context), judge)
+        objective = RetrievalGRPO(context, config.grpo, judge, heldout, admitted)
         opened.pop_all()
     return objective
 

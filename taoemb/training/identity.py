@@ -52,6 +52,8 @@ MAY_CHANGE = {
     "engine.metrics_port": "what is written of a run",
     "engine.metrics_host": "what is written of a run",
     "engine.collapse_cosine": "an alarm",
+    "grpo.admission_data": "what the judge is tried on before a step",
+    "grpo.admission_pairs": "how much it is tried",
     "judge.url": "where the judge answers; its release, rubric and limits count",
     "judge.model": "its name there",
     "judge.api_key_file": "how it is reached",

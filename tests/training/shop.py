@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from taoemb.data.schemas import JUDGMENTS
 from tests.word_bert import word_bert
 
 TYPES = ("sofa", "lamp", "kettle", "jacket", "phone", "drill", "tent", "desk")
@@ -43,6 +44,19 @@ def write_shop(folder: Path, seed: int = 0) -> Path:
         ),
         folder / "pairs.parquet",
     )
+    return folder
+
+
+def write_grades(folder: Path) -> Path:
+    """Grades of 30 items a query: right ones by clerks, and wrong ones by rules of the items next to them."""
+    titles = pq.read_table(folder / "items.parquet")["title"].to_pylist()
+    rng, rows = np.random.default_rng(0), []
+    for number, text in enumerate(pq.read_table(folder / "queries.parquet")["text"].to_pylist()):
+        for item in rng.choice(len(titles), 30, replace=False).tolist():
+            grade = rule_grade(text, titles[item])
+            rows.append({"query_id": f"q{number}", "item_id": f"i{item}", "grade": grade, "source": "clerks"})
+            rows.append(rows[-1] | {"item_id": f"i{(item + 1) % 160}", "grade": 5 - grade, "source": "rules"})
+    pq.write_table(pa.Table.from_pylist(rows, JUDGMENTS), folder / "judgments.parquet")
     return folder
 
 
