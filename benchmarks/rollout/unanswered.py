@@ -57,7 +57,8 @@ def main() -> None:
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if whole and RESULTS.exists() and not arguments.anew else {}
     with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
         for number, (name, runs) in enumerate(parts().items()):
-            if name in found:
+            wanted = sum(max(2, round(count * arguments.scale)) for _, count in runs)
+            if name in found and found[name]["simulations"] == wanted:
                 continue
             started = time.monotonic()
             columns = [
