@@ -43,8 +43,9 @@ def test_the_step_promotes_and_repeated_says_so_again(tmp_path: Path) -> None:
     try:
         wait_until(lambda: any("send searches to http" in line for line in said) or not work.is_alive())
         url = next(line for line in said if "send searches" in line).rsplit(" ", 1)[-1]
-        token = open_local(folder).config.gateway.tester_token_file
-        demand = Demand(QUERIES, shoppers=1_000_000, rate=30, collections=shop.collections, token_file=token)
+        demand = Demand(
+            QUERIES, shoppers=1_000_000, rate=30, collections=shop.collections, token_file=folder / "tester-token"
+        )
         with Shoppers(url, demand) as shoppers:
             work.join(240)
         assert [one.phase for one in ended] == ["Promoted"], said
