@@ -192,18 +192,47 @@ class MilvusStore:
                 return None
             return str(self.client.describe_alias(self.config.alias)["collection_name"])
 
+    def named(self) -> frozenset[str]:
+        """All collections that any alias names."""
+        with self.talking("list aliases"):
+            every = self.client.list_aliases()["aliases"]
+            return frozenset(str(self.client.describe_alias(alias)["collection_name"]) for alias in every)
+
+    def check_alias(self) -> str | None:
+        """The collection that the alias names. Raises InputError when it is not one that was published here.
+
+        What other programs, or taoemb under another prefix, called so stays theirs.
+        """
+        target, alias = self.alias_target(), self.config.alias
+        with self.talking("read the registry"):
+            known = {entry.collection for entry in self.registry.releases()}
+            known |= {entry.collection for entry in self.registry.collections()}
+            taken = target is None and self.client.has_collection(alias)
+        if taken:
+            raise InputError(f"milvus.alias {alias} is the name of a collection; choose another milvus.alias")
+        if target is not None and target not in known:
+            raise InputError(
+                f"alias {alias} names collection {target}, which was not published here (milvus.prefix "
+                f"{self.config.prefix}); choose another milvus.alias, or drop the alias first"
+            )
+        return target
+
     def activate(self, entry: ReleaseEntry, *, back: bool = False) -> ReleaseEntry:
         """Make a bound release the active one: the alias moves in one step, then the registry says so.
 
-        The release that was active becomes its `previous`; with `back` (a rollback) it keeps the one it had.
+        The release that was active becomes its `previous`; with `back` (a rollback) it keeps the one it had. Raises
+        InputError as :meth:`check_alias`.
         """
-        active = self.registry.active(entry.alias)
-        target = self.alias_target()
-        with self.talking(f"move alias {entry.alias}"):
+        target, alias = self.check_alias(), self.config.alias
+        if entry.alias != alias:  # published under another one, which stays as it is
+            own = replace(entry, alias=alias, status="staged", activated_at="", previous=None)
+            entry = self.registry.find(entry.digest, alias) or own
+        active = self.registry.active(alias)
+        with self.talking(f"move alias {alias}"):
             if target is None:
-                self.client.create_alias(entry.collection, entry.alias)
+                self.client.create_alias(entry.collection, alias)
             elif target != entry.collection:
-                self.client.alter_alias(entry.collection, entry.alias)
+                self.client.alter_alias(entry.collection, alias)
         replaced = active if active is not None and active.digest != entry.digest else None
         previous = entry.previous if back or replaced is None else replaced.digest
         entry = replace(entry, status="active", activated_at=now(), previous=previous)

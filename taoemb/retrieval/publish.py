@@ -66,6 +66,8 @@ def publish(
     hashes = rows.hashes()
     state = CollectionEntry(name, manifest.item_encoder_digest, "filling", fingerprint(hashes))
     with MilvusStore(config) as store:
+        if activate:
+            store.check_alias()  # before anything is embedded
         embedded, removed, recall = 0, 0, None
         if not _is_ready(store, state, len(rows)):
             if store.fields(name, manifest.item_encoder_digest) is None:

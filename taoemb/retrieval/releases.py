@@ -42,7 +42,8 @@ def prune(config: MilvusConfig, keep: int) -> tuple[list[ReleaseEntry], list[str
     """Forget retired releases but the latest `keep`, and drop the collections that nothing is bound to any more.
 
     The active release, the one a rollback would go to, and staged ones stay. Releases under other aliases keep their
-    collections. Returns the forgotten releases and the dropped collections. An interrupted prune ends in the next one.
+    collections, and so does whatever an alias names, whoever set it. Returns the forgotten releases and the dropped
+    collections. An interrupted prune ends in the next one.
     """
     if keep < 0:
         raise InputError(f"--keep {keep}: give 0 or more")
@@ -50,8 +51,11 @@ def prune(config: MilvusConfig, keep: int) -> tuple[list[ReleaseEntry], list[str
         with store.talking("read the registry"):
             every = store.registry.releases()
             states = {state.collection: state for state in store.registry.collections()}
+        named = store.named()
         forgotten = _beyond([entry for entry in every if entry.alias == config.alias], keep)
         bound = {entry.collection for entry in every if entry not in forgotten}
+        forgotten = [entry for entry in forgotten if entry.collection not in named - bound]
+        bound |= named
         dropped = {entry.collection for entry in forgotten} - bound
         dropped |= {name for name, state in states.items() if state.status == "dropping" and name not in bound}
         leaving = [_leaving(name, states.get(name), every) for name in sorted(dropped)]
