@@ -9,6 +9,7 @@ import logging.config
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from taoemb.hosting.trace import trace_headers
 from taoemb.plain import one_line
 
 Form = Literal["text", "json"]
@@ -78,4 +79,4 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return dict(record.__dict__.get(FIELDS) or {})
+    return {**trace_headers(), **(record.__dict__.get(FIELDS) or {})}

@@ -19,6 +19,7 @@ NAMESPACE, RELEASE = "search", "taoemb"
 CORE = {
     "v1",
     "apps/v1",
+    "batch/v1",
     "autoscaling/v2",
     "policy/v1",
     "coordination.k8s.io/v1",
@@ -79,6 +80,8 @@ def pod_templates(found: Sequence[Object]) -> Iterator[tuple[str, Object]]:
     for one in found:
         if one["kind"] == "Deployment":
             yield name_of(one), one["spec"]["template"]
+        elif one["kind"] == "CronJob":
+            yield name_of(one), one["spec"]["jobTemplate"]["spec"]["template"]
         elif one["kind"] == "Pod":
             yield name_of(one), one
         elif one["kind"] == "InferenceService":

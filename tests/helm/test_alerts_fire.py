@@ -77,6 +77,7 @@ LOST = f'taoemb_events_lost_rows_total{{{SHOP},table="pages"}}'
 LAG = f"taoemb_events_lag_seconds{{{SHOP}}}"
 AWAY = f"taoemb_events_database_away{{{SHOP}}}"
 MISMATCHES = f"taoemb_gateway_digest_mismatches_total{{{SHOP}}}"
+READ = f"taoemb_gateway_traffic_read_timestamp_seconds{{{SHOP}}}"
 LEADING = f"taoemb_rollout_controller_leading{{{SHOP}}}"
 DEGRADED = f"taoemb_rollout_degraded{ROLLOUT}}}"
 COSINE = 'taoemb_training_metric{namespace="jobs",pod="grpo-0",name="cosine_items"}'
@@ -87,6 +88,8 @@ STORIES = [
     Story("TaoembSearchSlow", slow(100), fires=False),
     Story("TaoembDigestMismatch", {MISMATCHES: "0x70 3x10"}),
     Story("TaoembDigestMismatch", {MISMATCHES: "3x80"}, fires=False),
+    Story("TaoembSplitStale", {READ: "0+30x40 1200x40"}),
+    Story("TaoembSplitStale", {READ: "0+30x80"}, fires=False),
     Story("TaoembCandidateFallsBack", searches(ok=100, taken_over=20)),
     Story("TaoembCandidateFallsBack", searches(ok=100), fires=False),
     Story("TaoembEventsBehind", {LAG: "0+30x80"}),

@@ -63,6 +63,9 @@ def test_wrong_values_are_refused(given, said):
         ("encoder.minReplicas=9", "more than encoder.maxReplicas"),
         ("encoder.scaleMetric=rps", "only Knative counts that"),
         ("milvus.uri=", "milvus.uri: give the address"),
+        ("milvus.mode=operator,milvus.tokenSecret=x", "the Milvus Operator sets no password"),
+        ("gateway.service.type=LoadBalancer", "networkPolicies.clients lets only pods of the cluster in"),
+        ("gateway.service.type=NodePort", "networkPolicies.clients lets only pods of the cluster in"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused_in_one_line(given, said):

@@ -52,12 +52,14 @@ imagePullSecrets:
 {{/* One pod a node where that can be: (list ROOT COMPONENT). */}}
 {{- define "taoemb.spread" -}}
 topologySpreadConstraints:
+  {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
   - maxSkew: 1
-    topologyKey: kubernetes.io/hostname
+    topologyKey: {{ $key }}
     whenUnsatisfiable: ScheduleAnyway
     labelSelector:
       matchLabels:
-        {{- include "taoemb.selector" . | nindent 8 }}
+        {{- include "taoemb.selector" $ | nindent 8 }}
+  {{- end }}
 {{- end -}}
 
 {{/* Volumes with a key of a Secret, mounted at /etc/taoemb/NAME: (list NAME SECRET KEY FILE). */}}

@@ -57,6 +57,16 @@
 {{- if and .Values.gateway.httpRoute.enabled (not .Values.gateway.httpRoute.parentRefs) -}}
 {{- fail "gateway.httpRoute.parentRefs: name the Gateway that carries the route" -}}
 {{- end -}}
+{{- if and (eq .Values.milvus.mode "operator") .Values.milvus.tokenSecret (not .Values.milvus.operator.passwordSet) -}}
+{{- fail "milvus.tokenSecret: the Milvus Operator sets no password, so root's would stay the well-known one: change it (docs/kubernetes.md says how), then set milvus.operator.passwordSet=true" -}}
+{{- end -}}
+{{- if and .Values.networkPolicies.enabled .Values.gateway.enabled (has .Values.gateway.service.type (list "LoadBalancer" "NodePort")) -}}
+{{- $outside := empty .Values.networkPolicies.clients -}}
+{{- range .Values.networkPolicies.clients -}}{{- if hasKey . "ipBlock" -}}{{- $outside = true -}}{{- end -}}{{- end -}}
+{{- if not $outside -}}
+{{- fail (printf "gateway.service.type=%s: networkPolicies.clients lets only pods of the cluster in: add an ipBlock with the clients' or the load balancer's addresses" .Values.gateway.service.type) -}}
+{{- end -}}
+{{- end -}}
 {{- if gt (int .Values.encoder.minReplicas) (int .Values.encoder.maxReplicas) -}}
 {{- fail "encoder.minReplicas is more than encoder.maxReplicas" -}}
 {{- end -}}

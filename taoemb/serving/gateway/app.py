@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from taoemb import __version__
 from taoemb.config import GatewayConfig, KServeConfig
 from taoemb.hosting.pauses import spare_what_stays
+from taoemb.hosting.trace import Trace
 from taoemb.serving.gateway.arms import ArmFailure, EncoderClient
 from taoemb.serving.gateway.callers import ClientLimits, Limits
 from taoemb.serving.gateway.errors import refuse
@@ -53,6 +54,7 @@ def create_app(
                 store.prepare(arm.release)
 
     watch = TrafficWatch(config.traffic, config.poll_s, changed, kserve)
+    watch.on_read = metrics.traffic_read.set
     limits = Limits(config)
     shoppers = ShopperRoutes(config, Searcher(config, watch, encoders, store, metrics), metrics, ids, limits)
 
@@ -79,6 +81,7 @@ def create_app(
     app.add_middleware(QuickSearch, answer=shoppers.answer)
     app.add_middleware(BodyLimit, most=int(config.max_body_mb * 1e6))
     app.add_middleware(ClientLimits, limits=limits, limited=metrics.limited)
+    app.add_middleware(Trace)
     app.add_exception_handler(RequestValidationError, refuse)
     app.include_router(shoppers.router())
     app.include_router(OperatorRoutes(watch, encoders, store, exposed, config.operator_token_file).router())

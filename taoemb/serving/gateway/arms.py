@@ -17,6 +17,7 @@ from typing import Literal
 import aiohttp
 import numpy as np
 
+from taoemb.hosting.trace import trace_headers
 from taoemb.serving.gateway.rests import Rests
 from taoemb.serving.traffic import RELEASE_HEADER, Arm
 
@@ -133,7 +134,7 @@ class EncoderClient:
                 headers={"content-type": "application/json"},
                 timeout=aiohttp.ClientTimeout(total=None),  # ours stands around the call
             )
-        async with self._session.post(url, data=body, allow_redirects=False) as reply:
+        async with self._session.post(url, data=body, headers=trace_headers(), allow_redirects=False) as reply:
             return _Reply(reply.status, reply.headers.get(RELEASE_HEADER), await reply.read())
 
 

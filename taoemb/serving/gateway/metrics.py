@@ -23,6 +23,7 @@ class GatewayMetrics:
     seconds: Histogram
     under_way: Gauge
     percent: Gauge
+    traffic_read: Gauge
 
 
 @lru_cache(maxsize=64)
@@ -81,6 +82,12 @@ def gateway_metrics(registry: CollectorRegistry) -> GatewayMetrics:
             "taoemb_gateway_searches_under_way",
             "Searches that wait for an answer.",
             multiprocess_mode="livesum",
+            registry=registry,
+        ),
+        traffic_read=Gauge(
+            "taoemb_gateway_traffic_read_timestamp_seconds",
+            "When the split that this gateway obeys was last read; its age is time() minus this.",
+            multiprocess_mode="livemin",
             registry=registry,
         ),
         percent=Gauge(

@@ -36,6 +36,8 @@ class TrafficWatch:
         self._looked_at = 0.0
         self.read_at = 0.0
         """Unix seconds of the last successful look."""
+        self.on_read: Callable[[float], None] = lambda at: None
+        """Called with the time of each successful look."""
         self.problem = "not read yet"
         """Why the last look failed; empty when it did not."""
 
@@ -67,6 +69,7 @@ class TrafficWatch:
                 self.problem = str(error)
             else:
                 self.problem, self.read_at = "", time.time()
+                self.on_read(self.read_at)
                 if traffic != self._traffic:
                     self._traffic = traffic
                     self._on_change(traffic)
