@@ -1,5 +1,6 @@
-"""What fuzz tests of every room share: how many examples they draw."""
+"""What tests of every room share: how many examples a fuzz test draws, and that Ctrl-C is obeyed."""
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-examples", type=int, default=EXAMPLES, help="Examples that each fuzz test of inputs and answers draws."
     )
+
+
+def pytest_configure() -> None:
+    """A job that a shell runs in the background ignores Ctrl-C, and so would all that its tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

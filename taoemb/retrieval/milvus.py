@@ -286,8 +286,8 @@ class MilvusStore:
         `release_digest` names the release whose query encoder made the vectors. `filter` is a Milvus expression over
         title, brand, category, price and signal_*; `timeout_s` bounds each call of Milvus. Raises InputError when the
         release is not bound at all, or not to `collection` (a name or the alias) when one is given, and for a filter
-        that Milvus does not understand; NotLoaded when nobody loaded the collection, somebody released it or a Milvus
-        Lite server was started again.
+        that Milvus does not understand. A collection that nobody loaded, or that somebody released, is loaded; with
+        `timeout_s`, NotLoaded is raised instead, as loading may take minutes.
         """
         if not 1 <= k <= ANSWERS:
             raise InputError(f"k={k}: Milvus answers 1 to {ANSWERS:,} items")
@@ -295,8 +295,26 @@ class MilvusStore:
         if collection is not None:
             self._check_bound(entry, self.alias_target() if collection == self.config.alias else collection)
         try:
-            answers = self.client.search(
-                entry.collection,
+            answers = self._nearest(entry.collection, vectors_QD, k, filter, timeout_s)
+        except NotLoaded:
+            if timeout_s is not None:
+                raise
+            self.load(entry.collection)
+            answers = self._nearest(entry.collection, vectors_QD, k, filter, timeout_s)
+        return [
+            [
+                Hit(hit["item_id"], float(hit["distance"]), **{name: hit["entity"].get(name) for name in SHOWN})
+                for hit in hits
+            ]
+            for hits in answers
+        ]
+
+    def _nearest(
+        self, collection: str, vectors_QD: np.ndarray, k: int, filter: str, timeout_s: float | None
+    ) -> Sequence[Sequence[dict[str, Any]]]:
+        try:
+            return self.client.search(
+                collection,
                 data=list(vectors_QD),
                 limit=k,
                 filter=as_sent(filter, lite=self.lite),
@@ -306,17 +324,10 @@ class MilvusStore:
             )
         except MilvusException as error:
             if error.code == _NOT_LOADED:
-                raise NotLoaded(f"collection {entry.collection} is not loaded") from None
+                raise NotLoaded(f"collection {collection} is not loaded") from None
             if filter:
                 raise InputError(f"search with filter {filter!r}: {error.message}") from None
             raise TaoembError(f"Milvus at {self.config.uri}: could not search: {error.message}") from None
-        return [
-            [
-                Hit(hit["item_id"], float(hit["distance"]), **{name: hit["entity"].get(name) for name in SHOWN})
-                for hit in hits
-            ]
-            for hits in answers
-        ]
 
     def _check_bound(self, entry: ReleaseEntry, collection: str | None) -> None:
         if entry.collection != collection:

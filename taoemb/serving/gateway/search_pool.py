@@ -129,8 +129,14 @@ class SearchPool:
     async def search(
         self, vectors_1D: np.ndarray, digest: str, k: int, filter: str, arm: ArmName = "control"
     ) -> list[Hit]:
-        """The `k` nearest items in the collection that the release is bound to. Raises ArmFailure."""
+        """The `k` nearest items in the collection that the release is bound to. Raises ArmFailure.
+
+        The control waits for a collection that is being loaded, having nobody who would answer for it.
+        """
         store = await self._opened()
+        loading = self._loading.get(self._bound[digest].collection) if digest in self._bound else None
+        if loading is not None and arm == "control":
+            await self._in_time(asyncio.shield(loading), digest)
         running = asyncio.get_running_loop().run_in_executor(
             self._threads[arm], lambda: store.search(vectors_1D, digest, k, filter, timeout_s=self._timeout_s)
         )
