@@ -15,7 +15,7 @@ from taoemb.config import HardNegativesConfig
 from taoemb.encoder.model import Encoder
 from taoemb.training.banks import fill_bank, fill_by_release, new_bank
 from taoemb.training.context import Context, starting_encoder
-from taoemb.training.sampling import random_items
+from taoemb.training.sampling import check_some, random_items
 from taoemb.training.sft import SFT
 
 _MINED = 3  # stream of random numbers
@@ -57,6 +57,7 @@ class HardNegatives(SFT):
 def mine(context: Context, config: HardNegativesConfig, encoder: Encoder) -> dict[int, np.ndarray]:
     """Hard negatives of every query that has a positive: query row → item rows, hardest first (all ranks call)."""
     positives = context.positives()
+    check_some(positives.query_rows)
     false = context.false_negatives(positives)
     bank = new_bank(context, encoder)
     if context.parent is None:

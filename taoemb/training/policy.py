@@ -75,7 +75,7 @@ class PolicyUpdate:
         micro_M = self._batches.micro(positives_M, part)
         with watch("forward"):
             queries_QD = self._towers.queries(group.query_rows[cut])
-            items = self._towers.candidates(group.rows_QK[cut], micro_M)
+            items = self._towers.candidates(group.rows_QK[cut], np.maximum(micro_M, 0))  # none: a stand-in, masked
             scores_QK = group_scores(queries_QD, items.groups_QKD)
         with watch("loss"):
             old_QK, advantages_QK, valid_QK = policy

@@ -13,12 +13,17 @@ from taoemb.errors import InputError
 _POSITIVES, _RANDOM_ITEMS = 1, 2  # streams of random numbers that must not share draws
 
 
+def check_some(query_rows: np.ndarray) -> None:
+    """Raise InputError when there is no query to train on."""
+    if len(query_rows) == 0:
+        raise InputError("training data: no query to train on; give queries with at least one pair")
+
+
 class QueryOrder:
     """An endless, seeded order over `rows`: one permutation after another."""
 
     def __init__(self, rows: np.ndarray, seed: int) -> None:
-        if len(rows) == 0:
-            raise InputError("training data: no query to train on; give queries with at least one pair")
+        check_some(rows)
         self._rows, self._seed = rows, seed
         self._permutation = lru_cache(maxsize=2)(self._permute)
 

@@ -167,7 +167,7 @@ class AlternatingTowers(SharedTowers):
         """With gradient in odd steps; fresh vectors in all."""
         if self._moves_items:
             return super().candidates(rows_QK, positives_M)
-        return Candidates(self.groups_now(rows_QK), self.items_now(np.maximum(positives_M, 0)))
+        return Candidates(self.groups_now(rows_QK), self.items_now(positives_M))
 
 
 TOWERS: dict[str, Callable[..., Towers]] = {"query": QueryTower, "both": SharedTowers, "alternating": AlternatingTowers}

@@ -1,14 +1,15 @@
 """Groups reach the judge when they are handed in, and get their own rewards whatever the order of the answers."""
 
+import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 import numpy as np
 import pytest
 
-from taoemb.config import RewardConfig
+from taoemb.config import JudgeConfig, RewardConfig
 from taoemb.data.dataset import open_dataset
-from taoemb.judge.client import Judged, JudgeUnavailable
+from taoemb.judge.client import JudgeClient, Judged, JudgeUnavailable
 from taoemb.training.rewarding import Rewarder
 
 
@@ -71,3 +72,23 @@ def test_a_judge_that_stays_away_is_the_groups_error(scoring):
     judge.answers[0].set_exception(JudgeUnavailable("gone"))
     with pytest.raises(JudgeUnavailable, match="gone"):
         group.result(10)
+
+
+def test_awkward_judge_that_never_answers_keeps_no_thread_after_the_end(shop, judge):
+    judge.delay_s = 60
+    data = open_dataset(shop, need=("items", "queries"))
+    client = JudgeClient(JudgeConfig(url=judge.url))
+    rewarder = Rewarder(data, client, RewardConfig(), at_once=2)
+    waiting = [rewarder.submit(np.array([query]), np.array([[0, 1]])) for query in (0, 1)]
+    deadline = time.monotonic() + 10
+    while judge.running < 4:
+        assert time.monotonic() < deadline, "the judge was not asked"
+        time.sleep(0.01)
+    rewarder.close()
+    client.close()
+    done, pending = wait(waiting, timeout=10)
+    assert not pending
+    assert all(future.exception() is not None for future in done)
+    while any(thread.name.startswith("rewards") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline + 10, "a thread would keep the process alive"
+        time.sleep(0.01)
