@@ -52,7 +52,7 @@ def run(*command: str, folder: Path) -> str:
 def test_the_locks_install_and_the_commands_start(name, tmp_path):
     python = str(tmp_path / "venv" / "bin" / "python")
     run(sys.executable, "-m", "venv", str(tmp_path / "venv"), folder=tmp_path)
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-deps"]
+    pip = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--no-compile", "--no-deps"]
     locked = [*pip, "--require-hashes", "--requirement"]
     _install_torch(locked, tmp_path)
     run(*locked, str(IMAGES / name / "requirements.txt"), "--only-binary", ":all:", folder=tmp_path)
