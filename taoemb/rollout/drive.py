@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Backend
+from taoemb.rollout.clock import Clock
 from taoemb.rollout.engine import Look, tick
 from taoemb.rollout.pausing import held_back
 from taoemb.rollout.plan import Plan, parse_plan
@@ -48,19 +49,21 @@ def drive(
     *,
     say: Callable[[RolloutState], None],
     warn: Callable[[str], None],
+    clock: Clock | None = None,
 ) -> RolloutState:
-    """Tick until the rollout ends; its last state. `say` hears of each change, `warn` of what did not work yet.
+    """Tick until the rollout ends; its last state. `say` hears of each change, `warn` of what did not work yet; the
+    rollout ages by `clock` (default: this machine's).
 
     Raises InputError when the rollout can't go on at all.
     """
-    pause = POLL_S
-    warned = ""
+    pause, warned, clock = POLL_S, "", clock or Clock()
     while True:
         try:
+            clock.refresh()
             known, plan, state = stored(records, name)
             if state.ended:
                 return state
-            moved = advance(records, known, plan, backend, look, time.time())
+            moved = advance(records, known, plan, backend, look, clock.now())
         except InputError:
             raise
         except TaoembError as error:

@@ -7,7 +7,6 @@ it does may be done again: the rollout's own next tick finds it done and tells t
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -107,7 +106,7 @@ class Aborter:
         try:
             for _ in range(_TRIES):
                 try:
-                    take_back(resource, self._tools, time.time())
+                    take_back(resource, self._tools, self._tools.clock.now())
                     break
                 except Conflict:
                     body: Json = self._tools.objects.get(ENCODER_ROLLOUTS, resource.namespace, resource.name)

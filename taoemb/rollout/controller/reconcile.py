@@ -5,11 +5,12 @@ it was made from: a controller that is stopped anywhere, or two of them at once,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taoemb.errors import InputError, TaoembError
 from taoemb.rollout.backend import Backend
+from taoemb.rollout.clock import Clock
 from taoemb.rollout.controller.resource import ENCODER_ROLLOUTS, FINALIZER, Resource, parse_resource
 from taoemb.rollout.controller.resource_events import announce
 from taoemb.rollout.controller.resource_status import status_of, unreadable
@@ -39,6 +40,8 @@ class Tools:
     look: Callable[[Resource, Plan], Look]
     record: Callable[[Plan, RolloutState, float], None]
     """Keeps the state where reports read it too."""
+    clock: Clock = field(default_factory=Clock)
+    """By which rollouts age."""
 
 
 def reconcile(body: Json, tools: Tools, now: float) -> Reconciled:

@@ -100,7 +100,10 @@ class Controller:
         self._running[uid] = name, self._pool.submit(self._work, body)
 
     def _work(self, body: Json) -> Reconciled:
-        return reconcile(body, self._tools, time.time()) if self._leading() else Reconciled("not leading")
+        if not self._leading():
+            return Reconciled("not leading")
+        self._tools.clock.refresh()
+        return reconcile(body, self._tools, self._tools.clock.now())
 
     def _collect(self) -> None:
         """Take in what has ended; whatever a reconciliation failed with, it fails alone."""

@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 from taoemb.config import Config
+from taoemb.rollout.clock import Clock
 from taoemb.rollout.controller.reconcile import Tools
 from taoemb.rollout.controller.resource import Resource
 from taoemb.rollout.engine import Look
@@ -25,6 +26,7 @@ def open_tools(objects: Objects, config: Config) -> Tools:
         backend=lambda resource, plan: kserve_backend(objects, config, resource, plan),
         look=records.look,
         record=records.record,
+        clock=Clock(records.now),
     )
 
 
@@ -87,6 +89,10 @@ class Records:
             records.update(known, to_json(state), now)
         if state.ended:
             self._forget(state.name)
+
+    def now(self) -> float:
+        """Unix seconds by the database's clock."""
+        return self._store().now()
 
     def _store(self) -> EventStore:
         with self._lock:

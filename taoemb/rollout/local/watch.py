@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from taoemb.rollout.clock import Clock
 from taoemb.rollout.drive import drive, stored
 from taoemb.rollout.local.backend import keeping_alive
 from taoemb.rollout.local.start import LocalRollout
@@ -23,4 +24,4 @@ def watch_local(there: LocalRollout, *, say: Callable[[str], None], warn: Callab
             def tell(state: RolloutState) -> None:
                 say(progress_line(state, plan, looker.last, looker.note))
 
-            return drive(store.rollouts, there.name, there.backend, looker, say=tell, warn=warn)
+            return drive(store.rollouts, there.name, there.backend, looker, say=tell, warn=warn, clock=Clock(store.now))
