@@ -153,4 +153,5 @@ def test_every_section_that_is_a_step_s_own_is_given_to_it():
         "live_infonce",
         "kserve",
         "controller",
-    }  # baselines, and the controller's own
+        "logs",
+    }  # baselines, the controller's own, and how servers write their logs

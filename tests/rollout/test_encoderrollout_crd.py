@@ -237,7 +237,7 @@ def test_what_kubectl_shows():
     (version,) = yaml.safe_load(OWN.read_text())["spec"]["versions"]
     assert version["subresources"] == {"status": {}}
     columns = [column["name"] for column in version["additionalPrinterColumns"]]
-    assert columns == ["Phase", "Step", "Percent", "Outcome", "Service", "Age"]
+    assert columns == ["Phase", "Step", "Percent", "Units", "Outcome", "Service", "Age", "Reason"]
     conditions = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["conditions"]
     assert conditions["x-kubernetes-list-map-keys"] == ["type"]
 

@@ -413,5 +413,7 @@ def test_operators_see_health_traffic_metrics_and_the_api(gateway: Gateway, ab: 
     assert gateway.metric("taoemb_gateway_searches_under_way") == 0
     api = httpx.get(f"{gateway.url}/openapi.json").json()
     assert set(api["paths"]) == {"/search", "/events", "/healthz", "/readyz", "/traffic", "/metrics"}
-    assert set(api["components"]["schemas"]["Page"]["properties"]) >= {"request_id", "served", "release", "items"}
+    pages = {name: set(api["components"]["schemas"][name]["properties"]) for name in ("Page", "ToldPage")}
+    assert pages["ToldPage"] >= {"request_id", "served", "release", "items"}
+    assert pages["Page"] == {"request_id", "unit", "items", "timings"}  # shoppers are not told which arm they see
     assert httpx.get(f"{gateway.url}/docs").status_code == 200

@@ -66,10 +66,8 @@ def _not_text(path: Path, encoding: str, done: int, error: UnicodeError) -> Inpu
             f"{path}: line {line}: is not UTF-8 (byte 0x{byte:02x}); save the file as UTF-8, or say what it is: "
             "--encoding latin-1 (or cp1252, …)"
         )
-    return InputError(
-        f"{path}: after line {done}: is not {encoding} text ({error.args[-1] if error.args else error}); "
-        "name another --encoding"
-    )
+    why = " ".join(str(error.args[-1] if error.args else error).split())
+    return InputError(f"{path}: after line {done}: is not {encoding} text ({why}); name another --encoding")
 
 
 def _bad_line(path: Path, encoding: str) -> tuple[int, int]:
