@@ -1,5 +1,6 @@
 """`taoemb judge …`: train, serve and calibrate whatever grades (query, item) pairs."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,13 +71,13 @@ def admit(
     from taoemb.data.dataset import open_dataset
     from taoemb.encoder.release import load_release
     from taoemb.errors import TaoembError
-    from taoemb.judge.admission import admission, to_json, words_of
+    from taoemb.judge.admission import admission, words_of
     from taoemb.judge.local import asked_judge
 
     opened = load_release(release), open_dataset(data, need=("items", "queries", "judgments"), every_judgment=True)
     with asked_judge(_endpoint(tree.judge, judge_url, judge), judge, "admit") as client:
         found = admission(client, *opened, limit=tree.grpo.admission_pairs, seed=tree.engine.seed)
-    emit(to_json(found), as_json, title="Admission", table=(("", ""), words_of(found)))
+    emit(dataclasses.asdict(found), as_json, title="Admission", table=(("", ""), words_of(found)))
     if not found.admitted:
         raise TaoembError(f"not admitted: {found.line}")
 

@@ -21,7 +21,7 @@ from taoemb.data.markup import plain_record
 from taoemb.data.query_sources import Source, find_sources
 from taoemb.data.query_writer import Asked
 from taoemb.data.rules import Rules, some
-from taoemb.data.schemas import JUDGMENTS, PAIRS, QUERIES, SPEC, file_name
+from taoemb.data.schemas import JUDGMENTS, PAIRS, QUERIES, RULE_SOURCE, SPEC, file_name
 from taoemb.errors import InputError
 from taoemb.progress import Progress, progress
 
@@ -127,7 +127,7 @@ def _write(
     write_table(folder / file_name("pairs"), pa.Table.from_arrays([*pairs, weights], schema=PAIRS))
     graded = ids([part for part, _ in judged])
     grades = pa.array(np.concatenate([part for _, part in judged]), pa.int8())
-    columns = [*graded, grades, pa.repeat("rule", len(grades))]
+    columns = [*graded, grades, pa.repeat(RULE_SOURCE, len(grades))]
     write_table(folder / file_name("judgments"), pa.Table.from_arrays(columns, schema=JUDGMENTS))
     return {
         "queries": len(asked),

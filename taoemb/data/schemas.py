@@ -26,6 +26,7 @@ PAIRS = pa.schema([("query_id", pa.string()), ("item_id", pa.string()), ("weight
 JUDGMENTS = pa.schema(
     [("query_id", pa.string()), ("item_id", pa.string()), ("grade", pa.int8()), ("source", pa.string())]
 )
+RULE_SOURCE = "rule"  # judgments' source where grades follow from rules; any other name says who graded
 SPEC = pa.field("spec", pa.string())  # extra column of generated queries: what was asked for, as JSON (oracle.py)
 
 SCHEMAS = {"items": ITEMS, "queries": QUERIES, "pairs": PAIRS, "judgments": JUDGMENTS}

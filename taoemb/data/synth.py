@@ -13,7 +13,7 @@ import pyarrow as pa
 from taoemb.data.dataset import Catalogue
 from taoemb.data.files import check_target, new_folder, write_table
 from taoemb.data.oracle import ShopView
-from taoemb.data.schemas import JUDGMENTS, PAIRS, QUERIES, SPEC
+from taoemb.data.schemas import JUDGMENTS, PAIRS, QUERIES, RULE_SOURCE, SPEC
 from taoemb.data.shop_items import make_items
 from taoemb.data.shop_queries import ShopQuery, make_queries
 from taoemb.data.taxonomy import load_shop
@@ -101,7 +101,7 @@ def _pairs_table(query_ids: pa.Array, ids: pa.Array, clicked: list[tuple[np.ndar
 def _judgments_table(query_ids: pa.Array, ids: pa.Array, asked: list[ShopQuery], judged: list[np.ndarray]) -> pa.Table:
     owners, rows = _flat(judged)
     grades = _joined([query.grades[rows] for query, rows in zip(asked, judged, strict=True)]).astype(np.int8)
-    columns = [query_ids.take(owners), ids.take(rows), pa.array(grades), pa.repeat("rule", len(grades))]
+    columns = [query_ids.take(owners), ids.take(rows), pa.array(grades), pa.repeat(RULE_SOURCE, len(grades))]
     return pa.Table.from_arrays(columns, schema=JUDGMENTS)
 
 

@@ -53,7 +53,10 @@ def warn_of(release: Release, config: EncoderConfig) -> None:
 
 
 def _alarms(release: Release) -> list[str]:
-    return [str(text) for text in release.manifest.training.get("alarms", ())]
+    training = release.manifest.training
+    admitted = training.get("admission", {}).get("admitted", True)
+    doubts = [] if admitted else ["its start: the judge was not admitted (training.admission in its manifest)"]
+    return doubts + [str(text) for text in training.get("alarms", ())]
 
 
 def _is_model_of(name: str, release: Release) -> bool:

@@ -6,14 +6,13 @@ was trained on: within each query, which share of the item pairs with different 
 The judge is admitted when its mean over queries is surely higher, by a bootstrap over queries, which pairs the two.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from taoemb.data.dataset import Dataset, Judgments
-from taoemb.encoder.model import Encoder
+from taoemb.data.schemas import RULE_SOURCE
 from taoemb.encoder.release import Release
 from taoemb.encoder.text import ItemTemplate
 from taoemb.errors import InputError
@@ -25,9 +24,7 @@ Device = str | torch.device
 PAIRS = 500  # (query, item) that the judge is asked about at most
 FEWEST_QUERIES = 10  # with grades that differ; an interval from fewer says nothing
 PER_QUERY = 6  # pairs of a query that are worth more than another query's
-RULES = ("rules", "generated")
-"""Sources whose grades are made by rules; all others are taken for people's, but for those that begin with JUDGED."""
-JUDGED = "judge"
+JUDGED = "judge"  # begins the source of a judge's grades; what neither judge nor rule graded is people's
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def admission(
 def _kind(source: str) -> int:
     """0 people's, 1 a judge's, 2 rules'; a pair that several graded is of the first of them."""
     names = source.split(" + ")
-    return min(2 if name in RULES else 1 if name.startswith(JUDGED) else 0 for name in names)
+    return min(2 if name == RULE_SOURCE else 1 if name.startswith(JUDGED) else 0 for name in names)
 
 
 def _best_source(data: Dataset) -> tuple[Judgments, str]:
@@ -181,12 +178,9 @@ def _cosines(
     query_rows, of_query = np.unique(queries, return_inverse=True)
     item_rows, of_item = np.unique(items, return_inverse=True)
     query_vectors = query_encoder.encode([data.queries.texts[row] for row in query_rows], "query")
-    item_vectors = item_encoder.encode(_item_texts(data, item_rows, item_encoder), "item")
+    texts = data.items.texts(item_rows, ItemTemplate(item_encoder.spec.item_template))
+    item_vectors = item_encoder.encode(texts, "item")
     return np.einsum("pd,pd->p", query_vectors[of_query], item_vectors[of_item])
-
-
-def _item_texts(data: Dataset, rows: np.ndarray, encoder: Encoder) -> list[str]:
-    return data.items.texts(rows, ItemTemplate(encoder.spec.item_template))
 
 
 @dataclass(frozen=True)
@@ -249,8 +243,3 @@ def words_of(found: Admission) -> list[tuple[str, str]]:
         ("good before not good", shown(found.good)),
         ("item pairs on which they disagree", right),
     ]
-
-
-def to_json(found: Admission) -> dict[str, Any]:
-    """JSON-ready, as manifests hold it."""
-    return asdict(found)

@@ -141,17 +141,19 @@ def first_trouble(trouble: str, ranks: Ranks) -> str:
 def on_main(ranks: Ranks, work: Callable[[], T]) -> T:
     """What `work` gives on the main rank, on every rank (all ranks call); it must pickle.
 
-    A TaoembError of it is raised on the main rank, and StoppedElsewhere on the others.
+    A TaoembError or OSError of it is raised on the main rank, and StoppedElsewhere on the others.
     """
     if ranks.world_size == 1:
         return work()
     told: list[Any] = [None, 0]
-    failure: TaoembError | None = None
+    failure: TaoembError | OSError | None = None
     if ranks.main:
         try:
             told[0] = work()
         except TaoembError as error:
             failure, told[1] = error, error.exit_code
+        except OSError as error:
+            failure, told[1] = error, TaoembError.exit_code
     dist.broadcast_object_list(told, src=0)
     if failure is not None:
         raise failure

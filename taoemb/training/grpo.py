@@ -15,6 +15,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch import Tensor
 from taoemb.config import GRPOConfig, JudgeConfig
 from taoemb.encoder.release import Release, save_release
 from taoemb.errors import InputError
-from taoemb.judge.admission import Admission, to_json
+from taoemb.judge.admission import Admission
 from taoemb.judge.client import JudgeClient, JudgeFailure
 from taoemb.judge.identity import known_among
 from taoemb.judge.probe import pairs_of, probe
@@ -181,7 +182,7 @@ class RetrievalGRPO:
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of this training."""
-        tried = {} if self._admitted is None else {"admission": to_json(self._admitted)}
+        tried = {} if self._admitted is None else {"admission": asdict(self._admitted)}
         return {"queries_seen": self.steps * self._config.queries} | tried
 
     def reward_judges(self) -> list[str]:

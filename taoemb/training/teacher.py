@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,8 +11,9 @@ from taoemb.config import GRPOConfig
 from taoemb.data.dataset import Dataset, open_dataset
 from taoemb.encoder.release import Release, load_release
 from taoemb.errors import InputError, TaoembError
-from taoemb.judge.admission import Admission, admission, to_json
+from taoemb.judge.admission import Admission, admission
 from taoemb.judge.client import JudgeClient
+from taoemb.storage import new_folder
 from taoemb.training.context import Context
 from taoemb.training.distributed import on_main
 from taoemb.training.folder import check_room, write_json
@@ -72,13 +74,11 @@ def hand_on(context: Context, refused: NotAdmitted) -> None:
     assert parent is not None
     check_room(folder, sum(file.stat().st_size for file in parent.path.rglob("*") if file.is_file()), 0, 1)
     if not folder.release.exists():
-        partial = folder.release.with_name(f".{folder.release.name}.handed-on")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(parent.path, partial)
-        partial.rename(folder.release)
+        with new_folder(folder.release) as fresh:
+            shutil.copytree(parent.path, fresh, dirs_exist_ok=True)
     release = load_release(folder.release)
     summary = {"release": str(release.path), "digest": release.manifest.digest, "steps": 0, "resumed_at": 0}
-    told = {"objective": "grpo", "admission": to_json(refused.found), "alarms": [f"not admitted: {refused}"]}
+    told = {"objective": "grpo", "admission": asdict(refused.found), "alarms": [f"not admitted: {refused}"]}
     judges = {"reward_judges": list(release.manifest.training.get("reward_judges", ()))}
     write_json(folder.summary, summary | told | judges | {"last": {}})
     print(f"warning: the judge is not admitted; the release goes on untrained: {refused}", file=sys.stderr, flush=True)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from taoemb.cli.main import main
 from taoemb.config import EncoderConfig
-from taoemb.data.dataset import Judgments
+from taoemb.data.dataset import Judgments, open_dataset
+from taoemb.data.synth import synthesise
 from taoemb.encoder.loading import load_encoder
 from taoemb.encoder.release import save_release
-from taoemb.judge.admission import FEWEST_QUERIES, PAIRS, _chosen, _kind
+from taoemb.judge.admission import FEWEST_QUERIES, PAIRS, _best_source, _chosen, _kind
 from taoemb.judge.agreement import ordered_share
 from tests.judge.stub import Stub, serving
 from tests.training.shop import rule_grade, tiny_encoder, write_grades, write_shop
@@ -92,7 +93,7 @@ def test_too_few_graded_queries_are_refused(graded: Path, release: Path, tmp_pat
 
 
 def test_people_go_before_judges_and_judges_before_rules() -> None:
-    kinds = [_kind(source) for source in ("clerks", "", "rules + clerks", "judge:abc", "judge:abc + rules", "rules")]
+    kinds = [_kind(source) for source in ("clerks", "", "rule + clerks", "judge:abc", "judge:abc + rule", "rule")]
     assert kinds == [0, 0, 0, 1, 1, 2]
 
 
@@ -120,3 +121,9 @@ def test_share_of_pairs_in_order() -> None:
     assert np.isnan(share[1:]).all()
     only_good = ordered_share(numbers, grades, np.array([0.9, 0.1, 0.1, 0, 1, 0.5]), lambda a, b: (a >= 3) & (b < 3))
     assert only_good[0] == 1
+
+
+def test_grades_that_a_generated_shop_brings_are_rules(tmp_path: Path) -> None:
+    synthesise(tmp_path / "shop", items=150, queries=20, seed=2)
+    data = open_dataset(tmp_path / "shop", need=("items", "queries", "judgments"), every_judgment=True)
+    assert _best_source(data)[1] == "rules"

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taoemb.data.schemas import JUDGMENTS
+from taoemb.data.schemas import JUDGMENTS, RULE_SOURCE
 from tests.word_bert import word_bert
 
 TYPES = ("sofa", "lamp", "kettle", "jacket", "phone", "drill", "tent", "desk")
@@ -55,7 +55,7 @@ def write_grades(folder: Path) -> Path:
         for item in rng.choice(len(titles), 30, replace=False).tolist():
             grade = rule_grade(text, titles[item])
             rows.append({"query_id": f"q{number}", "item_id": f"i{item}", "grade": grade, "source": "clerks"})
-            rows.append(rows[-1] | {"item_id": f"i{(item + 1) % 160}", "grade": 5 - grade, "source": "rules"})
+            rows.append(rows[-1] | {"item_id": f"i{(item + 1) % 160}", "grade": 5 - grade, "source": RULE_SOURCE})
     pq.write_table(pa.Table.from_pylist(rows, JUDGMENTS), folder / "judgments.parquet")
     return folder
 
